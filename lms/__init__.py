@@ -1,0 +1,3 @@
+"""A headless learning backend."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,65 @@
+"""Opening MongoDB, and the list of everything that is stored there."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from beanie import Document, init_beanie
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lms.accounts.documents import SignIn, User
+from lms.certificates.documents import Certificate, CertificatePdf
+from lms.courses.documents import Course, CourseStats
+from lms.enrollments.documents import Enrollment
+from lms.outbox.documents import Event
+from lms.settings import Settings
+from lms.transactions import use_database
+from lms.web.idempotency import IdempotencyRecord
+
+DOCUMENTS: list[type[Document]] = [
+    User,
+    SignIn,
+    Course,
+    CourseStats,
+    Enrollment,
+    Certificate,
+    CertificatePdf,
+    Event,
+    IdempotencyRecord,
+]
+
+
+def open_client(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
+    """A client that gives up early: every operation, choosing a server included, is bounded by the setting."""
+    milliseconds = int(settings.mongodb_timeout_seconds * 1000)
+    return AsyncMongoClient(
+        settings.mongodb_url,
+        timeoutMS=milliseconds,
+        serverSelectionTimeoutMS=milliseconds // 2,
+        connectTimeoutMS=milliseconds // 2,
+        w="majority",
+        retryWrites=True,
+        tz_aware=True,
+        uuidRepresentation="standard",
+        appname="lms",
+    )
+
+
+async def bind(database: AsyncDatabase[dict[str, Any]]) -> None:
+    """Let the documents use `database`. Indexes are the migration's work, not every start's."""
+    await init_beanie(database=database, document_models=DOCUMENTS, skip_indexes=True)
+    use_database(database)
+
+
+@asynccontextmanager
+async def connect(settings: Settings) -> AsyncGenerator[AsyncDatabase[dict[str, Any]]]:
+    """Open the database for this process. Does not wait for a server: who needs one finds out in time."""
+    client = open_client(settings)
+    try:
+        database = client[settings.mongodb_database]
+        await bind(database)
+        yield database
+    finally:
+        use_database(None)
+        await client.close()

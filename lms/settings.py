@@ -1,0 +1,273 @@
+"""Every setting: one frozen model, read once from LMS_* variables.
+
+A value may come from a file instead: `LMS_SECRET_KEY_FILE=/run/secrets/key` is read where `LMS_SECRET_KEY` is not set.
+"""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from functools import cached_property
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SECRETS = ("secret_key", "password_pepper", "jwt_keys")
+"""What production must be given and development makes for itself, once, in the data directory."""
+
+MIN_SECRET_LENGTH = 32
+SEED_BYTES = 32
+
+
+class SettingsError(Exception):
+    """The environment cannot be used as it is. `problems` has one line for each variable, with its name."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _check_http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment):
+        raise ValueError("must be an http or https address without query, such as https://lms.example.org")
+    return value.rstrip("/")
+
+
+def _check_origins(origins: list[str]) -> list[str]:
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin == "*" or parts.scheme not in {"http", "https"} or not parts.netloc or parts.path:
+            raise ValueError(f"{origin!r} is not an exact origin such as https://app.example.org")
+    return origins
+
+
+def _check_networks(networks: list[str]) -> list[str]:
+    for network in networks:
+        ip_network(network, strict=False)
+    return networks
+
+
+def _check_rate(value: str) -> str:
+    count, _, seconds = value.partition("/")
+    if not (count.isdigit() and seconds.isdigit() and int(count) and int(seconds)):
+        raise ValueError("must be COUNT/SECONDS, such as 120/60")
+    return value
+
+
+def _check_keys(value: SecretStr) -> SecretStr:
+    for text in value.get_secret_value().split(","):
+        if text and len(_decode_seed(text.strip())) != SEED_BYTES:
+            raise ValueError(
+                "must be a comma-separated list of 32-byte Ed25519 seeds in base64url (`lms keys` makes one)"
+            )
+    return value
+
+
+def _decode_seed(text: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return b""
+
+
+List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Url = Annotated[str, AfterValidator(_check_http_url)]
+Rate = Annotated[str, AfterValidator(_check_rate)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="LMS_", frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="`production` refuses development secrets and a database that is no replica set."
+    )
+    data_dir: Path = Field(Path(".lms"), description="Where development keeps its databases, secrets and mails.")
+
+    mongodb_url: str = Field("mongodb://127.0.0.1:27017", description="MongoDB, always a replica set.")
+    mongodb_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = Field(
+        "lms", description="The database's name."
+    )
+    mongodb_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        4.0, description="What one database operation may take, choosing a server included."
+    )
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis or Valkey: queue, limits, session verdicts. Empty: none."
+    )
+    redis_prefix: Annotated[str, Field(pattern=r"^[a-z0-9_:-]{1,40}$")] = Field(
+        "lms", description="Put before every key, so that installations can share a server."
+    )
+
+    public_url: Url = Field(
+        "", description="This API as people reach it; in mails and QR codes. Required in production."
+    )
+    app_url: Url = Field("", description="The school's front end, for links in mails. Empty: the public URL.")
+    link_course: Annotated[str, Field(pattern=r"^/")] = Field(
+        "/courses/{slug}", description="Path of a course in the front end; `{slug}` and `{id}` are filled in."
+    )
+    school_name: Annotated[str, Field(min_length=1, max_length=120)] = Field(
+        "Open School", description="Who issues certificates and signs mails."
+    )
+
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs refresh tokens and cursors; 32 characters or more.")
+    password_pepper: SecretStr = Field(
+        SecretStr(""), description="Mixed into every password hash; can never change. 32 characters or more."
+    )
+    jwt_keys: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
+        SecretStr(""), description="Ed25519 seeds, comma separated: the first signs, all verify. `lms keys` makes one."
+    )
+    jwt_issuer: Annotated[str, Field(min_length=1)] = Field("lms", description="`iss` of access tokens.")
+    jwt_audience: Annotated[str, Field(min_length=1)] = Field("lms-api", description="`aud` of access tokens.")
+    access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = Field(900, description="Life of an access token.")
+    refresh_token_days: Annotated[int, Field(ge=1, le=365)] = Field(30, description="Life of a sign-in without use.")
+    refresh_grace_seconds: Annotated[int, Field(ge=0, le=600)] = Field(
+        60, description="How long the refresh token before the current one still gives its successor."
+    )
+    bcrypt_cost: Annotated[int, Field(ge=4, le=16)] = Field(12, description="log2 of bcrypt's rounds.")
+
+    cors_origins: Annotated[List, AfterValidator(_check_origins)] = Field(
+        [], description="Exact origins of browser apps, comma separated."
+    )
+    trusted_proxies: Annotated[List, AfterValidator(_check_networks)] = Field(
+        [], description="Networks whose X-Forwarded-For is believed, comma separated."
+    )
+    rate_auth: Rate = Field("20/60", description="Sign-ups and sign-ins: COUNT/SECONDS for one address.")
+    rate_writes: Rate = Field("240/60", description="Writes: COUNT/SECONDS for one caller.")
+    rate_reads: Rate = Field(
+        "1200/60", description="Reads: COUNT/SECONDS for one caller, leased to processes in blocks."
+    )
+    max_body_bytes: Annotated[int, Field(ge=10_000, le=20_000_000)] = Field(
+        1_500_000, description="Largest request body; more is a 413."
+    )
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=120)] = Field(
+        10.0, description="What a request may take before it is a 503."
+    )
+
+    smtp_url: str = Field(
+        "smtp://127.0.0.1:1025",
+        description="`smtp://`, `smtp+starttls://` or `smtps://`, with user and password if any.",
+    )
+    mail_from: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] = Field(
+        "school@lms.example", description="Sender of all mail."
+    )
+    job_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = Field(
+        30.0, description="What a job may take; one that is lost is sent again after twice this."
+    )
+    worker_concurrency: Annotated[int, Field(ge=1, le=200)] = Field(10, description="Jobs at once in a worker.")
+    grace_seconds: Annotated[float, Field(ge=0, le=600)] = Field(
+        20.0, description="What a stopping process gives to the requests or jobs that run."
+    )
+    certificate_fonts: Path | None = Field(None, description="A folder with further fonts for certificates.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe line to write.")
+    log_format: Literal["json", "console"] = Field("json", description="`console` is for people.")
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        0, description="Serves /metrics on 127.0.0.1 at this port; 0: on the API's port, with the token only."
+    )
+    metrics_token: SecretStr = Field(SecretStr(""), description="Bearer token for /metrics on the API's port.")
+
+    @model_validator(mode="after")
+    def _check_production(self) -> Self:
+        if self.environment == "production":
+            problems = [
+                f"LMS_{name.upper()}: production needs one of its own" for name in SECRETS if not self._strong(name)
+            ]
+            if not self.public_url.startswith("https://"):
+                problems.append("LMS_PUBLIC_URL: production needs the https address that people reach this API at")
+            if problems:
+                raise ValueError("\n".join(problems))
+        return self
+
+    def _strong(self, name: str) -> bool:
+        value: str = getattr(self, name).get_secret_value()
+        return len(value) >= MIN_SECRET_LENGTH and not value.startswith("development")
+
+    @cached_property
+    def signing_seeds(self) -> list[bytes]:
+        """Ed25519 seeds of 32 bytes; the first one signs."""
+        return [_decode_seed(text.strip()) for text in self.jwt_keys.get_secret_value().split(",") if text.strip()]
+
+    @property
+    def links_to(self) -> str:
+        """The address that links in mails start with."""
+        return self.app_url or self.public_url
+
+
+def new_seed() -> str:
+    """A signing key for `LMS_JWT_KEYS`: 32 random bytes in base64url."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(SEED_BYTES)).rstrip(b"=").decode()
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process.
+
+    Raises `SettingsError` that names each variable which cannot be used.
+    """
+    environ = dict(os.environ if environ is None else environ)
+    try:
+        values = _from_files(environ) | {
+            name: environ[f"LMS_{name.upper()}"] for name in Settings.model_fields if f"LMS_{name.upper()}" in environ
+        }
+        if values.get("environment", "development") == "development":
+            values = _development_secrets(Path(values.get("data_dir", ".lms")), values) | values
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_problems(error)) from None
+
+
+def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in Settings.model_fields:
+        if path := environ.get(f"LMS_{name.upper()}_FILE"):
+            try:
+                found[name] = Path(path).read_text().strip()
+            except OSError as error:
+                raise SettingsError([f"LMS_{name.upper()}_FILE: {error.strerror or error}"]) from None
+    return found
+
+
+def _development_secrets(data_dir: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Secrets made on the first start and kept, so that a restart signs nobody out."""
+    if all(name in given for name in SECRETS):
+        return {}
+    path = data_dir / "secrets.json"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            made = {name: f"development-{secrets.token_urlsafe(32)}" for name in SECRETS} | {"jwt_keys": new_seed()}
+            _create_once(path, json.dumps(made))
+        stored: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError([f"LMS_DATA_DIR: {path} cannot be used: {error}"]) from None
+    return {name: str(stored[name]) for name in SECRETS if name in stored}
+
+
+def _create_once(path: Path, text: str) -> None:
+    """Several processes start at once; the first one's secrets count."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    draft.write_text(text)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()
+
+
+def _problems(error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for item in error.errors():
+        message = str(item["msg"]).removeprefix("Value error, ")
+        name = "".join(str(part) for part in item["loc"][:1]).upper()
+        lines.extend([f"LMS_{name}: {message}"] if name else message.split("\n"))
+    return lines
