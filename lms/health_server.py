@@ -1,0 +1,66 @@
+"""Health of processes that serve no API: two paths over a few lines of HTTP, on the loopback address."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+CHECK_SECONDS = 0.7
+REQUEST_SECONDS = 2.0
+MAX_REQUEST_LINE = 1_000
+
+Parts = dict[str, str]
+Check = Callable[[], Awaitable[Parts]]
+"""Gives each part's state: `ok`, `down` (the process cannot work) or `degraded` (it waits for that part)."""
+
+
+@asynccontextmanager
+async def health_server(port: int | None, check: Check) -> AsyncGenerator[None]:
+    """Serves /health/live and /health/ready on 127.0.0.1; with no port, nothing."""
+    if port is None:
+        yield
+        return
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                line = (await reader.readuntil(b"\r\n"))[:MAX_REQUEST_LINE]
+                status, body = await _respond(line.split(b" "), check)
+                head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                writer.write(head.encode() + b"Cache-Control: no-store\r\nConnection: close\r\n\r\n" + body)
+                await writer.drain()
+        except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
+            # Whoever asked went away or talks something else; there is nobody to tell.
+            return
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _respond(request: list[bytes], check: Check) -> tuple[str, bytes]:
+    path = request[1].split(b"?")[0] if len(request) > 1 else b""
+    if path == b"/health/live":
+        return "200 OK", b'{"status":"ok"}'
+    if path != b"/health/ready":
+        return "404 Not Found", b'{"status":"not_found"}'
+    parts = await bounded(check)
+    states = set(parts.values())
+    status = "down" if "down" in states else "degraded" if "degraded" in states else "ok"
+    body: dict[str, Any] = {"status": status, "parts": {name: {"status": state} for name, state in parts.items()}}
+    return "503 Service Unavailable" if status == "down" else "200 OK", msgspec.json.encode(body)
+
+
+async def bounded(check: Check) -> Parts:
+    """The check's answer, or down where it hangs: a probe that waits tells nothing."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return {"mongodb": "down"}

@@ -1,0 +1,70 @@
+"""What our mails say. A letter is pure data; one template sets all of them as text and as HTML."""
+
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+_templates = Environment(
+    loader=PackageLoader("lms.letters", "."),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """`paragraphs` are plain text; `action` is a (label, address) pair that stands after them as a link."""
+
+    subject: str
+    greeting: str
+    paragraphs: tuple[str, ...]
+    school: str
+    action: tuple[str, str] | None = None
+
+    def as_text(self) -> str:
+        return _templates.get_template("letter.txt").render(letter=self)
+
+    def as_html(self) -> str:
+        return _templates.get_template("letter.html").render(letter=self)
+
+
+def welcome(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Welcome to {school}",
+        greeting=f"Hello {name},",
+        paragraphs=(
+            f"Your account at {school} is ready. Sign in with this email address and the password you chose.",
+            "Pick a course, go at your own pace, and when you finish it your certificate comes by mail.",
+        ),
+        school=school,
+        action=("See the courses", link),
+    )
+
+
+def already_registered(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"You already have an account at {school}",
+        greeting=f"Hello {name},",
+        paragraphs=(
+            f"Somebody, probably you, tried to sign up at {school} with this address, which already has an account.",
+            "If it was you, simply sign in. If it was not, there is nothing you need to do: nothing was changed.",
+        ),
+        school=school,
+        action=("Sign in", link),
+    )
+
+
+def certificate_issued(name: str, school: str, course_title: str, number: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Your certificate: {course_title}",
+        greeting=f"Congratulations, {name}!",
+        paragraphs=(
+            f"You have completed {course_title}. Your certificate is attached to this mail.",
+            f"Its number is {number}. Anybody can check that it is genuine at the address below.",
+        ),
+        school=school,
+        action=("Verify the certificate", link),
+    )

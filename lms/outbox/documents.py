@@ -1,0 +1,64 @@
+"""Events that something still has to react to: committed with the change they tell of, gone when all is done."""
+
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from pymongo import ASCENDING, IndexModel
+
+from lms.clock import utc_now
+from lms.documents import BaseDocument
+from lms.transactions import Session
+
+BUCKETS = 64
+
+
+class AlreadyDone(Exception):
+    """Another delivery of this event did the job; the transaction that finds out is undone."""
+
+
+class Event(BaseDocument):
+    """`data` holds ids only; `todo` names the jobs that are left; `due` is when the relay next takes it up."""
+
+    bucket: int
+    kind: str
+    data: dict[str, Any]
+    todo: list[str]
+    attempts: int = 0
+    due: datetime | None = None
+    last_error: str | None = None
+    failed_at: datetime | None = None
+
+    class Settings:
+        name = "outbox"
+        indexes = [
+            IndexModel([("bucket", ASCENDING), ("due", ASCENDING)], name="bucket_due"),
+            IndexModel(
+                [("failed_at", ASCENDING)], name="failed", partialFilterExpression={"failed_at": {"$type": "date"}}
+            ),
+        ]
+
+    def subject(self, name: str) -> UUID:
+        """The id stored under `name`, such as `user_id`."""
+        return UUID(str(self.data[name]))
+
+    @classmethod
+    async def emit(cls, session: Session, kind: str, jobs: list[str], **data: UUID | str | int) -> Self:
+        """Store an event in the caller's transaction, due at once, for `jobs` to react to."""
+        event = cls.model_construct(kind=kind, data=data, todo=jobs, bucket=0, due=utc_now())
+        event.bucket = event.id.int % BUCKETS
+        await event.insert(session=session)
+        return event
+
+    async def finish(self, job_name: str, session: Session | None = None) -> bool:
+        """Record the job as done, in the transaction of its effect if given. True only for the call that did it.
+
+        The row goes when nothing is left to do.
+        """
+        rows = self.get_pymongo_collection()
+        only_this = {"_id": self.id, "todo": [job_name]}
+        if (await rows.delete_one(only_this, session=session)).deleted_count:
+            return True
+        one_of_many = {"_id": self.id, "todo": job_name}
+        result = await rows.update_one(one_of_many, {"$pull": {"todo": job_name}}, session=session)
+        return result.modified_count == 1

@@ -1,0 +1,120 @@
+"""The worker: the relay and the jobs in one process."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+import structlog
+from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
+from taskiq.receiver import Receiver
+
+from lms.broker import ReliableStreamBroker, open_broker
+from lms.database import connect
+from lms.health_server import Parts, health_server
+from lms.mail import Mailer
+from lms.outbox.jobs import JobContext, run_job
+from lms.outbox.relay import Relay
+from lms.settings import Settings
+from lms.transactions import database
+
+TASK_MODULES = ("lms.accounts.tasks", "lms.certificates.tasks", "lms.maintenance.tasks")
+
+logger = structlog.get_logger("lms.worker")
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def run_worker(settings: Settings, *, health_port: int | None = None) -> int:
+    """Work until SIGTERM or SIGINT, then finish what runs within `grace_seconds`. Returns the exit code."""
+    for name in TASK_MODULES:
+        import_module(name)
+    stop = stop_on_signals()
+    context = JobContext(settings, Mailer(settings))
+    async with connect(settings):
+        broker = open_broker(settings, _runner(context))
+        relay = Relay(context, _sender(broker))
+        async with health_server(health_port, _check(broker, stop)):
+            await broker.startup()
+            passing_on = asyncio.create_task(relay.run())
+            logger.info("worker_started", concurrency=settings.worker_concurrency)
+            await _receive(broker, settings, stop)
+            passing_on.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await passing_on
+            await broker.shutdown()
+    logger.info("worker_stopped")
+    return 0
+
+
+def _runner(context: JobContext) -> Callable[[str, UUID], Awaitable[Any]]:
+    async def run(name: str, event_id: UUID) -> None:
+        try:
+            await run_job(name, event_id, context)
+        except PyMongoError as error:
+            # The outcome could not be recorded; the row comes due again and the job with it.
+            logger.warning("job_not_recorded", job=name, event_id=str(event_id), error=type(error).__name__)
+
+    return run
+
+
+def _sender(broker: ReliableStreamBroker) -> Callable[[str, str], Awaitable[object]]:
+    async def send(name: str, event_id: str) -> object:
+        task = broker.find_task(name)
+        if task is None:
+            # A newer version's event: a worker of that version will take it up when the lease ends.
+            logger.warning("unknown_job", job=name, event_id=event_id)
+            return None
+        return await task.kiq(event_id)
+
+    return send
+
+
+async def _receive(broker: ReliableStreamBroker, settings: Settings, stop: asyncio.Event) -> None:
+    broker.is_worker_process = True
+    with ThreadPoolExecutor(1) as executor:
+        receiver = Receiver(
+            broker,
+            executor=executor,
+            max_async_tasks=settings.worker_concurrency,
+            wait_tasks_timeout=settings.grace_seconds,
+            run_startup=False,
+        )
+        await receiver.listen(stop)
+
+
+def _check(broker: ReliableStreamBroker, stop: asyncio.Event) -> Callable[[], Awaitable[Parts]]:
+    async def check() -> Parts:
+        mongodb, redis = await asyncio.gather(mongodb_state(), _redis_state(broker))
+        return {"mongodb": mongodb, "redis": redis, "process": "down" if stop.is_set() else "ok"}
+
+    return check
+
+
+async def mongodb_state() -> str:
+    try:
+        async with asyncio.timeout(0.5):
+            await database().client.admin.command("ping")
+    except (PyMongoError, TimeoutError):
+        return "down"
+    return "ok"
+
+
+async def _redis_state(broker: ReliableStreamBroker) -> str:
+    try:
+        async with asyncio.timeout(0.5), broker.redis() as redis:
+            await redis.ping()
+    except (RedisError, OSError, TimeoutError):
+        return "degraded"
+    return "ok"
