@@ -1,0 +1,68 @@
+from typing import Any
+
+from litestar import Controller, Request, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from lms.accounts.documents import User
+from lms.accounts.rules import BadCredentials, RefreshRefused
+from lms.accounts.schemas import Accepted, Credentials, Refresh, Registration, SignedOut, Tokens, UserRead
+from lms.accounts.service import Accounts
+from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
+from lms.errors import Unauthenticated
+
+
+class AuthController(Controller):
+    path = "/auth"
+    tags = ["auth"]
+
+    @post("/register", status_code=202)
+    async def register(self, data: JSONBody[Registration], accounts: NamedDependency[Accounts]) -> Accepted:
+        """Sign up as a student.
+
+        New and known addresses get the same answer; a known one gets a mail that says so.
+        """
+        await accounts.register(data)
+        return Accepted()
+
+    @post("/login", status_code=200, opt={"errors": [BadCredentials]})
+    async def login(
+        self, request: Request[Any, Any, Any], data: JSONBody[Credentials], accounts: NamedDependency[Accounts]
+    ) -> Tokens:
+        """Sign in; gives an access token and the first refresh token of a new session."""
+        address = request.client.host if request.client else ""
+        return await accounts.sign_in(data, request.headers.get("user-agent", ""), address)
+
+    @post("/refresh", status_code=200, opt={"errors": [RefreshRefused]})
+    async def refresh(self, data: JSONBody[Refresh], accounts: NamedDependency[Accounts]) -> Tokens:
+        """Exchange a refresh token for its successor and a fresh access token.
+
+        The token just rotated gives the same successor for a short while, since phones lose answers. Any older one ends
+        the session.
+        """
+        return await accounts.refresh(data.refresh_token)
+
+    @post("/logout", status_code=200, guards=[requires(*ANYONE_SIGNED_IN)])
+    async def logout(self, user: CurrentUser, accounts: NamedDependency[Accounts]) -> SignedOut:
+        """End this session; its tokens stop working everywhere within a second."""
+        await accounts.sign_out(user)
+        return SignedOut()
+
+    @post("/logout-all", status_code=200, guards=[requires(*ANYONE_SIGNED_IN)])
+    async def logout_all(self, user: CurrentUser, accounts: NamedDependency[Accounts]) -> SignedOut:
+        """End all of the caller's sessions, this one included."""
+        await accounts.sign_out_everywhere(user)
+        return SignedOut()
+
+
+class UserController(Controller):
+    path = "/users"
+    tags = ["users"]
+
+    @get("/me", guards=[requires(*ANYONE_SIGNED_IN)])
+    async def get_me(self, user: CurrentUser) -> UserRead:
+        """The signed-in person."""
+        found = await User.get(user.id)
+        if found is None:
+            raise Unauthenticated
+        return UserRead.of(found)

@@ -1,0 +1,64 @@
+"""People and their sign-ins."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+from uuid import UUID
+
+from pydantic import Field
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from lms.documents import BaseDocument
+from lms.ids import new_person_id
+
+
+class Role(StrEnum):
+    STUDENT = "student"
+    INSTRUCTOR = "instructor"
+    ADMIN = "admin"
+
+
+class User(BaseDocument):
+    """A person. `auth_epoch` rises when what they may do changes, which ends every access token of before."""
+
+    id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
+    email: str
+    full_name: str
+    role: Role = Role.STUDENT
+    password_hash: str
+    active: bool = True
+    verified: bool = False
+    locale: str = "en"
+    time_zone: str = "UTC"
+    auth_epoch: int = 0
+
+    class Settings:
+        name = "users"
+        indexes = [
+            IndexModel([("email", ASCENDING)], name="email", unique=True),
+            IndexModel([("role", ASCENDING), ("created_at", DESCENDING)], name="role_created"),
+        ]
+
+    @classmethod
+    async def by_email(cls, email: str) -> Self | None:
+        return await cls.find_one({"email": email})
+
+
+class SignIn(BaseDocument):
+    """One sign-in on one device: a family of refresh tokens. Its generation is stored, never a token."""
+
+    user_id: UUID
+    nonce: str
+    generation: int = 0
+    rotated_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None
+    user_agent: str = ""
+    address: str = ""
+
+    class Settings:
+        name = "sessions"
+        indexes = [
+            IndexModel([("user_id", ASCENDING)], name="user"),
+            IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
+        ]

@@ -1,0 +1,76 @@
+"""What crosses HTTP about people and sign-ins."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta
+
+from lms.accounts.documents import Role
+from lms.schemas import Input, Moment, Output
+
+EmailText = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=r"^\s*[^@\s\x00-\x1f<>\"]{1,64}@[^@\s\x00-\x1f<>\".]+(\.[^@\s\x00-\x1f<>\".]+)+\s*$",
+        description="An email address; compared in lower case.",
+        examples=["sam@school.example"],
+    ),
+]
+FullName = Annotated[
+    str,
+    Meta(
+        max_length=200,
+        pattern=r"^\s*[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,118}[^\s\x00-\x1f\x7f])?\s*$",
+        description="1 to 120 characters after trimming, as it will stand on certificates.",
+        examples=["Sam Okafor"],
+    ),
+]
+NewPassword = Annotated[
+    str, Meta(min_length=8, max_length=128, description="8 to 128 characters.", examples=["correct horse battery"])
+]
+AnyPassword = Annotated[str, Meta(min_length=1, max_length=1024, examples=["correct horse battery"])]
+
+
+class Registration(Input):
+    email: EmailText
+    password: NewPassword
+    full_name: FullName
+
+
+class Accepted(Output):
+    status: Literal["accepted"] = "accepted"
+
+
+class Credentials(Input):
+    email: Annotated[str, Meta(min_length=1, max_length=254, examples=["sam@school.example"])]
+    password: AnyPassword
+
+
+class Refresh(Input):
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class UserRead(Output):
+    id: UUID
+    email: str
+    full_name: str
+    role: Role
+    verified: bool
+    locale: str
+    time_zone: str
+    created_at: Moment
+
+
+class Tokens(Output, kw_only=True):
+    """`expires_in` is the access token's life in seconds."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the scheme's name
+    expires_in: int
+    refresh_token: str
+    user: UserRead
+
+
+class SignedOut(Output):
+    status: Literal["signed_out"] = "signed_out"

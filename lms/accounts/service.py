@@ -1,0 +1,171 @@
+"""Signing up, in and out."""
+
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from lms.accounts.documents import Role, SignIn, User
+from lms.accounts.rules import BadCredentials, EmailTaken, Refreshing, RefreshRefused, judge_refresh, normal_email
+from lms.accounts.schemas import Credentials, Registration, Tokens, UserRead
+from lms.accounts.tasks import send_already_registered_email, send_welcome_email
+from lms.auth import Caller, SessionVerdicts
+from lms.clock import utc_now
+from lms.outbox.documents import Event
+from lms.passwords import Passwords
+from lms.settings import Settings
+from lms.tokens import KeyRing, RefreshToken, TokenRefused
+from lms.transactions import Session, in_transaction
+
+MAX_USER_AGENT = 300
+
+
+async def create_user(user: User) -> None:
+    """Store a person made by an operator. Raises `EmailTaken`."""
+    try:
+        await user.insert()
+    except DuplicateKeyError:
+        raise EmailTaken(user.email) from None
+
+
+async def change_role(user_id: UUID, role: Role) -> bool:
+    """Give a person another role and end every access token issued under the one before."""
+    change = {"$set": {"role": role}, "$inc": {"auth_epoch": 1}}
+    result = await User.get_pymongo_collection().update_one({"_id": user_id, "role": {"$ne": role}}, change)
+    return result.modified_count == 1
+
+
+async def set_active(user_id: UUID, *, active: bool) -> bool:
+    """Let a person in or keep them out; either way no earlier access token counts."""
+    change = {"$set": {"active": active}, "$inc": {"auth_epoch": 1}}
+    result = await User.get_pymongo_collection().update_one({"_id": user_id, "active": {"$ne": active}}, change)
+    return result.modified_count == 1
+
+
+class Accounts:
+    """The accounts of one process: keys, password threads and session verdicts belong together here."""
+
+    def __init__(self, settings: Settings, passwords: Passwords, keys: KeyRing, verdicts: SessionVerdicts) -> None:
+        self.settings = settings
+        self.passwords = passwords
+        self.keys = keys
+        self.verdicts = verdicts
+
+    async def register(self, data: Registration) -> None:
+        """The same work for new and for known addresses: one bcrypt, the same commands, one mail by the outbox."""
+        user = User(
+            email=normal_email(data.email),
+            full_name=data.full_name.strip(),
+            password_hash=await self.passwords.hash(data.password),
+        )
+        try:
+            await in_transaction(lambda session: _store_or_remind(user, session))
+        except DuplicateKeyError:
+            # Two sign-ups of one new address met; the other one is committed now.
+            await in_transaction(lambda session: _store_or_remind(user, session))
+
+    async def sign_in(self, data: Credentials, user_agent: str, address: str) -> Tokens:
+        """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account."""
+        user = await User.by_email(normal_email(data.email))
+        matches = await self.passwords.check(data.password, user.password_hash if user else None)
+        if user is None or not matches or not user.active:
+            raise BadCredentials
+        now = utc_now()
+        sign_in = SignIn(
+            user_id=user.id,
+            nonce=secrets.token_urlsafe(16),
+            rotated_at=now,
+            expires_at=self._expiry(now),
+            user_agent=user_agent[:MAX_USER_AGENT],
+            address=address,
+        )
+        await sign_in.insert()
+        return self._tokens(user, sign_in.id, 0, sign_in.nonce, now)
+
+    async def refresh(self, text: str) -> Tokens:
+        """A fresh access token and the successor of the refresh token. Raises `RefreshRefused`."""
+        token = _parsed(text)
+        sign_in = await SignIn.get(token.family)
+        now = utc_now()
+        if sign_in is None or not token.is_genuine(self.settings, sign_in.nonce):
+            raise RefreshRefused
+        if sign_in.ended_at is not None or sign_in.expires_at <= now:
+            raise RefreshRefused
+        generation = await self._next_generation(sign_in, token.generation, now)
+        user = await User.get(sign_in.user_id)
+        if user is None or not user.active:
+            raise RefreshRefused
+        return self._tokens(user, sign_in.id, generation, sign_in.nonce, now)
+
+    async def _next_generation(self, sign_in: SignIn, presented: int, now: datetime) -> int:
+        """Rotate by one conditional update; whoever loses the race gets the winner's successor in the grace time."""
+        grace = timedelta(seconds=self.settings.refresh_grace_seconds)
+        verdict = judge_refresh(presented, sign_in.generation, sign_in.rotated_at, now, grace)
+        if verdict is Refreshing.REPEAT:
+            return sign_in.generation
+        if verdict is Refreshing.END_FAMILY:
+            await self._end({"_id": sign_in.id})
+            raise RefreshRefused
+        rotated = await SignIn.get_pymongo_collection().find_one_and_update(
+            {"_id": sign_in.id, "ended_at": None, "generation": presented},
+            {"$inc": {"generation": 1}, "$set": {"rotated_at": now, "expires_at": self._expiry(now)}},
+        )
+        if rotated is not None:
+            return presented + 1
+        current = await SignIn.get(sign_in.id)
+        if current is None or current.ended_at is not None:
+            raise RefreshRefused
+        return await self._next_generation(current, presented, now)
+
+    async def sign_out(self, caller: Caller) -> None:
+        await self._end({"_id": caller.session_id, "user_id": caller.id})
+
+    async def sign_out_everywhere(self, caller: Caller) -> None:
+        await self._end({"user_id": caller.id})
+
+    async def _end(self, which: Mapping[str, Any]) -> None:
+        live = {**which, "ended_at": None}
+        found = await SignIn.get_pymongo_collection().find(live, {"_id": 1}).to_list(1000)
+        await SignIn.get_pymongo_collection().update_many(live, {"$set": {"ended_at": utc_now()}})
+        if found:
+            await self.verdicts.forget(*(session["_id"] for session in found))
+
+    def _expiry(self, now: datetime) -> datetime:
+        return now + timedelta(days=self.settings.refresh_token_days)
+
+    def _tokens(self, user: User, family: UUID, generation: int, nonce: str, now: datetime) -> Tokens:
+        return Tokens(
+            access_token=self.keys.issue(user.id, family, user.role, user.auth_epoch, now),
+            expires_in=self.settings.access_token_seconds,
+            refresh_token=str(RefreshToken.make(self.settings, family, generation, nonce)),
+            user=UserRead.of(user),
+        )
+
+
+def _parsed(text: str) -> RefreshToken:
+    try:
+        return RefreshToken.parse(text)
+    except TokenRefused:
+        raise RefreshRefused from None
+
+
+async def _store_or_remind(user: User, session: Session) -> None:
+    """One upsert decides whether the address is new; the mail tells only its owner."""
+    stored = user.model_dump(exclude={"id", "email"})
+    found = await User.get_pymongo_collection().find_one_and_update(
+        {"email": user.email},
+        {"$setOnInsert": {"_id": user.id, **stored}},
+        upsert=True,
+        projection={"_id": 1},
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    user_id = user.id if found is None else found["_id"]
+    is_new = user_id == user.id
+    kind = "user.registered" if is_new else "user.registered_again"
+    job = send_welcome_email if is_new else send_already_registered_email
+    await Event.emit(session, kind, [job.name], user_id=str(user_id))

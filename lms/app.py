@@ -1,0 +1,120 @@
+"""The application on one page: routes, cross-cutting concerns, what starts and stops with it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, Router
+from litestar.config.compression import CompressionConfig
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+
+from lms.accounts.controller import AuthController, UserController
+from lms.accounts.service import Accounts
+from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
+from lms.certificates.controller import CertificateController, verify_certificate
+from lms.courses.controller import CourseController, LessonController
+from lms.database import connect
+from lms.enrollments.controller import EnrollmentController
+from lms.passwords import Passwords
+from lms.redis_client import Accelerator
+from lms.schemas import Moment
+from lms.settings import Settings, load_settings
+from lms.tokens import KeyRing
+from lms.web.etags import ConditionalReads
+from lms.web.idempotency import provide_once
+from lms.web.lists import provide_paging
+from lms.web.problems import render_problem
+from lms.web.requests import Deadline, RequestId, check_request
+
+API = "/api/v1"
+CORS_ALLOWED = [
+    "Authorization",
+    "Content-Type",
+    "If-Match",
+    "If-None-Match",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "X-LMS-CSRF",
+]
+CORS_EXPOSED = [
+    "ETag",
+    "Link",
+    "Location",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "WWW-Authenticate",
+    "X-Request-Id",
+    "Content-Disposition",
+]
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    settings = settings or load_settings()
+    accelerator = Accelerator(settings.redis_url, settings.redis_prefix)
+    verdicts = SessionVerdicts(accelerator)
+    keys = KeyRing(settings)
+    passwords = Passwords(settings)
+    accounts = Accounts(settings, passwords, keys, verdicts)
+
+    async def provide_accounts() -> Accounts:
+        return accounts
+
+    async def provide_settings() -> Settings:
+        return settings
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncGenerator[None]:
+        async with connect(settings):
+            yield
+        await accelerator.close()
+        passwords.close()
+
+    app = Litestar(
+        [
+            Router(
+                API,
+                route_handlers=[
+                    AuthController,
+                    UserController,
+                    CourseController,
+                    LessonController,
+                    EnrollmentController,
+                    CertificateController,
+                ],
+            ),
+            verify_certificate,
+        ],
+        dependencies={
+            "user": Provide(provide_user),
+            "viewer": Provide(provide_viewer),
+            "paging": Provide(provide_paging),
+            "once": Provide(provide_once),
+            "accounts": Provide(provide_accounts),
+            "settings": Provide(provide_settings),
+        },
+        middleware=[
+            Deadline(settings.request_timeout_seconds),
+            Authentication(keys, verdicts),
+            ConditionalReads(),
+        ],
+        before_request=check_request,
+        exception_handlers={Exception: render_problem},
+        type_encoders={Moment: str},
+        cors_config=CORSConfig(
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=CORS_ALLOWED,
+            expose_headers=CORS_EXPOSED,
+            allow_credentials=True,
+        ),
+        compression_config=CompressionConfig(backend="gzip", minimum_size=700, gzip_compress_level=5),
+        request_max_body_size=settings.max_body_bytes,
+        lifespan=[lifespan],
+        logging_config=None,
+        openapi_config=None,
+    )
+    # Outside of the router, so that unknown routes have an id too.
+    app.asgi_handler = RequestId(app.asgi_handler)
+    app.state.accounts = accounts
+    return app

@@ -1,0 +1,38 @@
+"""The reads of certificates."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from lms.certificates.documents import Certificate, CertificatePdf
+from lms.certificates.schemas import CertificateRead
+from lms.certificates.tasks import verify_url
+from lms.enrollments.documents import Enrollment, EnrollmentStatus
+from lms.enrollments.queries import NEWEST_FIRST
+from lms.settings import Settings
+from lms.web.lists import Paging, find_page
+
+
+async def certificate(certificate_id: UUID) -> dict[str, Any] | None:
+    return await Certificate.get_pymongo_collection().find_one({"_id": certificate_id})
+
+
+async def pdf(certificate_id: UUID) -> dict[str, Any] | None:
+    return await CertificatePdf.get_pymongo_collection().find_one({"_id": certificate_id})
+
+
+async def list_certificates(
+    student_id: UUID, paging: Paging, settings: Settings
+) -> tuple[list[CertificateRead], int | None, str | None]:
+    """Through the completed enrolments, whose ids the certificates have: both are found by their own keys."""
+    completed = {"student_id": student_id, "status": EnrollmentStatus.COMPLETED.value}
+    projection = {"created_at": 1}
+    enrollments = Enrollment.get_pymongo_collection()
+    rows, total, cursor = await find_page(enrollments, completed, NEWEST_FIRST, paging, projection)
+    found = Certificate.get_pymongo_collection().find({"_id": {"$in": [row["_id"] for row in rows]}})
+    issued = {one["_id"]: one async for one in found}
+    return [shown(issued[row["_id"]], settings) for row in rows if row["_id"] in issued], total, cursor
+
+
+def shown(raw: Mapping[str, Any], settings: Settings) -> CertificateRead:
+    return CertificateRead.from_raw(raw, verify_url=verify_url(raw["number"], settings))

@@ -1,0 +1,131 @@
+"""Who sees and who edits courses, and when one can be published. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from lms.accounts.documents import Role
+from lms.courses.documents import ContentType, CourseStatus
+from lms.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
+
+MAX_COURSE_BYTES = 12 * 1024 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+
+
+class CourseNotFound(NotFound):
+    detail = "There is no such course."
+
+
+class LessonNotFound(NotFound):
+    detail = "There is no such lesson in this course."
+
+
+class NotCourseStaff(Forbidden):
+    detail = "Only the staff of this course and administrators may change it."
+
+
+class NotEnrolled(Forbidden):
+    detail = "Enrol in this course to read its lessons."
+
+
+class SignInToRead(Unauthenticated):
+    code = "not_enrolled"
+    detail = "Sign in and enrol in this course to read its lessons."
+
+
+class SlugTaken(Conflict):
+    detail = "Another course has this slug."
+
+
+class LessonSlugTaken(Conflict):
+    detail = "Another lesson of this course has this slug."
+
+
+class CourseNotPublishable(Conflict):
+    detail = "The course cannot be published yet; `missing` says what it lacks."
+
+
+class CourseTooLarge(TooLarge):
+    detail = "With this lesson the course would be larger than 12 MB."
+
+
+class ModuleUnknown(Invalid):
+    def __init__(self, pointer: str) -> None:
+        super().__init__(errors=[FieldError(code="unknown", message="There is no such module.", pointer=pointer)])
+
+
+def is_staff(course: Mapping[str, Any], user_id: UUID | None, role: Role | None) -> bool:
+    """The owner, the co-instructors and every administrator."""
+    if user_id is None:
+        return False
+    return role is Role.ADMIN or user_id == course["instructor_id"] or user_id in course["co_instructor_ids"]
+
+
+def is_open(course: Mapping[str, Any]) -> bool:
+    return course["status"] == CourseStatus.PUBLISHED
+
+
+def check_can_see(course: Mapping[str, Any] | None, *, staff: bool, enrolled: bool) -> None:
+    """Published courses are for everyone; the others for staff, and for those who are in already."""
+    if course is None or not (is_open(course) or staff or enrolled):
+        raise CourseNotFound
+
+
+def check_can_edit(course: Mapping[str, Any] | None, *, staff: bool) -> None:
+    """A hidden course looks unknown to outsiders; a published one is refused."""
+    check_can_see(course, staff=staff, enrolled=False)
+    if not staff:
+        raise NotCourseStaff
+
+
+def check_can_read_body(lesson: Mapping[str, Any], *, staff: bool, enrolled: bool, signed_in: bool) -> None:
+    """Staff and enrolled students read everything, others the preview lessons."""
+    if staff or enrolled or lesson["preview"]:
+        return
+    if not signed_in:
+        raise SignInToRead
+    raise NotEnrolled
+
+
+def check_publishable(lessons: Sequence[Mapping[str, Any]]) -> None:
+    """Raises `CourseNotPublishable` with everything that is missing."""
+    if not lessons:
+        raise CourseNotPublishable(missing=["lessons"])
+
+
+def check_lesson_content(content_type: ContentType, video_url: str | None) -> None:
+    """A video or an embedded page needs its address."""
+    if content_type in (ContentType.VIDEO, ContentType.EMBED) and not video_url:
+        message = f"A lesson of type {content_type} needs its address."
+        raise Invalid(errors=[FieldError(code="required", message=message, pointer="#/video_url")])
+
+
+def check_metadata(size: int) -> None:
+    if size > MAX_METADATA_BYTES:
+        message = f"At most {MAX_METADATA_BYTES:,} bytes of JSON."
+        raise Invalid(errors=[FieldError(code="too_large", message=message, pointer="#/metadata")])
+
+
+def free_slug(wanted: str, taken: set[str]) -> str:
+    """`wanted`, or with the first free number behind it."""
+    if wanted not in taken:
+        return wanted
+    return next(slug for number in range(2, len(taken) + 3) if (slug := f"{wanted[:74]}-{number}") not in taken)
+
+
+def in_order(
+    modules: Sequence[Mapping[str, Any]], lessons: Sequence[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Modules depth first, each before its sub-modules, and lessons in the order of their modules."""
+    ordered: list[Mapping[str, Any]] = []
+    children: dict[str | None, list[Mapping[str, Any]]] = {}
+    for module in sorted(modules, key=lambda one: one["order"]):
+        children.setdefault(module.get("parent_id"), []).append(module)
+    stack = list(reversed(children.get(None, [])))
+    while stack:
+        module = stack.pop()
+        ordered.append(module)
+        stack.extend(reversed(children.get(module["id"], [])))
+    place = {module["id"]: index for index, module in enumerate(ordered)}
+    last = len(place)
+    return ordered, sorted(lessons, key=lambda one: (place.get(one["module_id"], last), one["order"]))

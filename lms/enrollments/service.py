@@ -1,0 +1,227 @@
+"""Enrolling, reporting progress, completing, dropping."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from pymongo import ReturnDocument
+from pymongo.asynchronous.collection import AsyncCollection
+
+from lms.auth import Caller
+from lms.certificates.tasks import generate_certificate
+from lms.clock import utc_now
+from lms.courses import queries as courses
+from lms.courses.documents import Course
+from lms.courses.rules import LessonNotFound, check_can_see, is_staff
+from lms.enrollments.documents import Enrollment, EnrollmentStatus
+from lms.enrollments.merging import has_room, merge_pipeline
+from lms.enrollments.queries import READING, read_progress
+from lms.enrollments.rules import (
+    IN_PROGRESS,
+    NOT_STARTED,
+    STATES,
+    AlreadyEnrolled,
+    EnrollmentCompleted,
+    EnrollmentNotActive,
+    EnrollmentNotFound,
+    EnrollmentTooLarge,
+    Report,
+    check_report,
+    check_takes_enrollments,
+    is_stale,
+    new_entry,
+    pins_of,
+    reset,
+)
+from lms.enrollments.schemas import ProgressReport, ProgressResult
+from lms.ids import SHORT_ID
+from lms.outbox.documents import Event
+from lms.schemas import Moment
+from lms.transactions import Session, in_transaction, next_number
+
+
+def _enrollments() -> AsyncCollection[dict[str, Any]]:
+    return Enrollment.get_pymongo_collection()
+
+
+async def next_student_seq(student_id: UUID, session: Session) -> int:
+    """The next number among all that this student can see change."""
+    return await next_number("student_counters", student_id, session)
+
+
+async def enroll(caller: Caller, course_id: UUID, session: Session) -> dict[str, Any]:
+    """The new enrolment. Raises, in this order: `AlreadyEnrolled`, `CourseNotFound`, `CourseNotOpen`."""
+    pair = {"student_id": caller.id, "course_id": course_id}
+    existing = await _enrollments().find_one(pair, session=session)
+    if existing is not None and existing["status"] != EnrollmentStatus.DROPPED:
+        raise AlreadyEnrolled(existing["_id"])
+    course = await Course.get_pymongo_collection().find_one({"_id": course_id}, courses.PINS, session=session)
+    check_can_see(course, staff=course is not None and is_staff(course, caller.id, caller.role), enrolled=False)
+    check_takes_enrollments(course or {})
+    pins = pins_of(course["lessons"] if course else [])
+    if existing is not None:
+        return await _enroll_again(existing, pins, session)
+    enrollment = Enrollment.model_validate(
+        {**pair, "progress": pins, "seq": await next_student_seq(caller.id, session)}
+    )
+    await enrollment.insert(session=session)
+    return {**enrollment.model_dump(), "_id": enrollment.id}
+
+
+async def _enroll_again(
+    existing: Mapping[str, Any], pins: Mapping[str, dict[str, Any]], session: Session
+) -> dict[str, Any]:
+    """After a drop the same enrolment becomes active again, from the start."""
+    now = utc_now()
+    change = {
+        "status": EnrollmentStatus.ACTIVE.value,
+        "progress": reset(existing["progress"], pins),
+        "percent": 0,
+        "enrolled_at": now,
+        "changed_at": now,
+        "seq": await next_student_seq(existing["student_id"], session),
+    }
+    updated = await _enrollments().find_one_and_update(
+        {"_id": existing["_id"], "status": EnrollmentStatus.DROPPED.value},
+        {"$set": change},
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    if updated is None:
+        raise AlreadyEnrolled(existing["_id"])
+    return updated
+
+
+async def drop(caller: Caller, enrollment_id: UUID) -> None:
+    """Leave a course. Raises `EnrollmentNotFound`, `EnrollmentCompleted`; dropping again changes nothing."""
+
+    async def change(session: Session) -> None:
+        mine = {"_id": enrollment_id, "student_id": caller.id}
+        found = await _enrollments().find_one(mine, {"status": 1}, session=session)
+        if found is None:
+            raise EnrollmentNotFound
+        if found["status"] == EnrollmentStatus.COMPLETED:
+            raise EnrollmentCompleted
+        if found["status"] == EnrollmentStatus.DROPPED:
+            return
+        dropped = {
+            "status": EnrollmentStatus.DROPPED.value,
+            "changed_at": utc_now(),
+            "seq": await next_student_seq(caller.id, session),
+        }
+        await _enrollments().update_one(mine, {"$set": dropped}, session=session)
+
+    await in_transaction(change)
+
+
+async def report_progress(caller: Caller, enrollment_id: UUID, lesson_id: str, data: ProgressReport) -> ProgressResult:
+    """Merge a report. When it completes the last pinned lesson, the enrolment completes before this returns."""
+    if not SHORT_ID.fullmatch(lesson_id):
+        # It becomes a part of a field's path below.
+        raise LessonNotFound
+    report = _as_report(data)
+    merged = await _merge(caller, enrollment_id, lesson_id, report)
+    if merged["status"] == EnrollmentStatus.ACTIVE and merged["percent"] == 100:  # noqa: PLR2004 - per cent
+        merged |= await _complete(merged)
+    entry = merged["progress"][lesson_id]
+    completed_at = merged.get("completed_at")
+    return ProgressResult(
+        result="stale" if is_stale(entry, report) else "applied",
+        lesson_id=lesson_id,
+        progress=read_progress(entry),
+        status=EnrollmentStatus(merged["status"]),
+        percent=merged["percent"],
+        completed_at=Moment.of(completed_at) if completed_at else None,
+    )
+
+
+def _as_report(data: ProgressReport) -> Report:
+    data_bytes = b"" if data.data is None else msgspec.json.encode(data.data, order="deterministic")
+    check_report(data.watched, len(data_bytes))
+    now = utc_now()
+    at = now if data.occurred_at is None else min(data.occurred_at, now)
+    touched = bool(data.watched) or data.position_seconds is not None or data.data is not None
+    return Report(
+        state=max(STATES.index(data.state or "not_started"), IN_PROGRESS if touched else NOT_STARTED),
+        at=at.replace(microsecond=at.microsecond // 1000 * 1000),
+        device=data.device_id,
+        sequence=data.sequence,
+        position=data.position_seconds,
+        watched=tuple((start, end) for start, end in data.watched),
+        data=data.data,
+        data_bytes=data_bytes,
+        epoch=data.epoch,
+    )
+
+
+async def _merge(caller: Caller, enrollment_id: UUID, lesson_id: str, report: Report) -> dict[str, Any]:
+    """One command where the lesson has an entry; otherwise find out why nothing matched."""
+    updated = await _merge_into_entry(caller, enrollment_id, lesson_id, report)
+    if updated is None:
+        await _make_room(caller, enrollment_id, lesson_id)
+        updated = await _merge_into_entry(caller, enrollment_id, lesson_id, report)
+    if updated is None:
+        raise EnrollmentTooLarge(lesson=lesson_id)
+    return updated
+
+
+async def _merge_into_entry(
+    caller: Caller, enrollment_id: UUID, lesson_id: str, report: Report
+) -> dict[str, Any] | None:
+    wanted: dict[str, Any] = {
+        "_id": enrollment_id,
+        "student_id": caller.id,
+        "status": {"$in": READING},
+        f"progress.{lesson_id}": {"$exists": True},
+    }
+    return await _enrollments().find_one_and_update(
+        wanted | has_room(),
+        merge_pipeline(lesson_id, report),
+        projection={f"progress.{lesson_id}": 1, "student_id": 1, "status": 1, "percent": 1, "completed_at": 1},
+        return_document=ReturnDocument.AFTER,
+    )
+
+
+async def _make_room(caller: Caller, enrollment_id: UUID, lesson_id: str) -> None:
+    """Enter an optional lesson at its first report. Raises 404 and 409 for what cannot be reported on."""
+    found = await _enrollments().find_one({"_id": enrollment_id, "student_id": caller.id})
+    if found is None:
+        raise EnrollmentNotFound
+    if found["status"] not in READING:
+        raise EnrollmentNotActive
+    if lesson_id in found["progress"]:
+        return
+    course = await courses.course(found["course_id"], courses.PINS)
+    lessons = course["lessons"] if course else []
+    lesson = next((one for one in lessons if one["id"] == lesson_id), None)
+    if lesson is None:
+        raise LessonNotFound
+    epoch = max((one["epoch"] for one in found["progress"].values()), default=0)
+    entry = new_entry(required=False, duration_minutes=lesson.get("duration_minutes"), epoch=epoch)
+    missing = {"_id": enrollment_id, "student_id": caller.id, f"progress.{lesson_id}": {"$exists": False}}
+    await _enrollments().update_one(missing | has_room(), {"$set": {f"progress.{lesson_id}": entry}})
+
+
+async def _complete(merged: Mapping[str, Any]) -> dict[str, Any]:
+    """The transition of the enrolment and the event that issues its certificate, once, however many arrive at once."""
+
+    async def transition(session: Session) -> dict[str, Any]:
+        now = utc_now()
+        done = {"status": EnrollmentStatus.COMPLETED.value, "completed_at": now, "changed_at": now}
+        updated = await _enrollments().find_one_and_update(
+            {"_id": merged["_id"], "student_id": merged["student_id"], "status": "active", "percent": 100},
+            {"$set": done},
+            projection={"_id": 1},
+            session=session,
+        )
+        shown = {"status": 1, "percent": 1, "completed_at": 1}
+        if updated is None:
+            return await _enrollments().find_one({"_id": merged["_id"]}, shown, session=session) or {}
+        seq = await next_student_seq(merged["student_id"], session)
+        await _enrollments().update_one({"_id": merged["_id"]}, {"$set": {"seq": seq}}, session=session)
+        jobs = [generate_certificate.name]
+        await Event.emit(session, "enrollment.completed", jobs, enrollment_id=str(merged["_id"]))
+        return done
+
+    return await in_transaction(transition)

@@ -1,0 +1,148 @@
+"""Idempotency-Key: the effect, and the record of its answer, are committed together or not at all."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from beanie import Document
+from litestar import Request, Response
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from lms.clock import utc_now
+from lms.errors import Conflict, FieldError, Invalid, LMSError
+from lms.schemas import Output, encode
+from lms.transactions import Session, in_transaction
+from lms.web.problems import MEDIA_TYPE, problem_of, request_id_of
+
+KEPT_HOURS = 24
+MAX_KEPT_BODY = 64 * 1024
+MAX_KEY_LENGTH = 255
+WRITE_CONFLICT = 112
+NEVER_KEPT = frozenset({401, 403, 429})
+
+
+class IdempotencyRecord(Document):
+    """One answered request, under the hash of (caller, method, path, key). No `status` yet: the request runs."""
+
+    id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    body_hash: str
+    status: int | None = None
+    body: bytes | None = None
+    media_type: str = "application/json"
+    headers: dict[str, str] = {}
+    expires_at: datetime
+
+    class Settings:
+        name = "idempotency"
+        indexes = [IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0)]
+
+
+class IdempotencyKeyInUse(Conflict):
+    detail = "The first request with this Idempotency-Key is still running."
+
+
+class IdempotencyKeyReused(Invalid):
+    code = "idempotency_key_reused"
+    detail = "This Idempotency-Key was used for a request with another body."
+
+
+class Answer(msgspec.Struct):
+    """What an effect gives back for the client."""
+
+    body: Output
+    status: int = 200
+    headers: dict[str, str] = {}
+
+
+Effect = Callable[[Session], Awaitable[Answer]]
+
+
+class Once:
+    """Runs a request's effect in a transaction, at most once for one key."""
+
+    def __init__(self, request: Request[Any, Any, Any], caller_id: UUID, body: bytes) -> None:
+        self._request_id = request_id_of(request.scope)
+        self._key = _checked_key(request.headers.get("idempotency-key"))
+        scope = "\0".join((str(caller_id), str(request.method), request.url.path, self._key or ""))
+        self._id = hashlib.sha256(scope.encode()).hexdigest()
+        self._body_hash = hashlib.sha256(body).hexdigest()
+
+    async def run(self, effect: Effect) -> Response[Any]:
+        """The answer to `effect`, or the kept answer of the request that had this key before."""
+        if self._key is None:
+            return _respond(await in_transaction(effect))
+        try:
+            return _respond(await in_transaction(lambda session: self._recorded(effect, session)))
+        except DuplicateKeyError as error:
+            if "idempotency" not in str(error):
+                raise
+            return await self._kept()
+        except LMSError as error:
+            await self._keep_refusal(error)
+            raise
+
+    async def _recorded(self, effect: Effect, session: Session) -> Answer:
+        """The record goes in first, so that a doubled request stops here and not at something the first one did."""
+        records = IdempotencyRecord.get_pymongo_collection()
+        try:
+            await records.insert_one({"_id": self._id, **self._new_record()}, session=session)
+        except OperationFailure as error:
+            if error.code == WRITE_CONFLICT:
+                raise IdempotencyKeyInUse(headers={"Retry-After": "1"}) from None
+            raise
+        done = await effect(session)
+        body = encode(done.body)
+        kept = body if len(body) <= MAX_KEPT_BODY else None
+        change = {"status": done.status, "body": kept, "headers": done.headers}
+        await records.update_one({"_id": self._id}, {"$set": change}, session=session)
+        return done
+
+    def _new_record(self) -> dict[str, Any]:
+        return {"body_hash": self._body_hash, "expires_at": utc_now() + timedelta(hours=KEPT_HOURS)}
+
+    async def _kept(self) -> Response[Any]:
+        record = await IdempotencyRecord.get(self._id)
+        if record is None or record.status is None:
+            raise IdempotencyKeyInUse(headers={"Retry-After": "1"})
+        if record.body_hash != self._body_hash:
+            raise IdempotencyKeyReused(errors=[_broken("reused", "used for another body")])
+        return Response(
+            record.body or b"", status_code=record.status, media_type=record.media_type, headers=record.headers
+        )
+
+    async def _keep_refusal(self, error: LMSError) -> None:
+        """The effect was refused and undone; the refusal itself is what a repetition gets."""
+        ours = isinstance(error, IdempotencyKeyInUse | IdempotencyKeyReused)
+        if ours or error.status in NEVER_KEPT or error.status >= 500:  # noqa: PLR2004 - HTTP's own boundary
+            return
+        record = self._new_record() | {
+            "status": error.status,
+            "body": encode(problem_of(error, self._request_id)),
+            "media_type": MEDIA_TYPE,
+            "headers": error.headers,
+        }
+        records = IdempotencyRecord.get_pymongo_collection()
+        await records.update_one({"_id": self._id}, {"$setOnInsert": record}, upsert=True)
+
+
+def _respond(done: Answer) -> Response[Any]:
+    return Response(encode(done.body), status_code=done.status, media_type="application/json", headers=done.headers)
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is not None and not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise Invalid(errors=[_broken("invalid", f"1 to {MAX_KEY_LENGTH} printable ASCII characters")])
+    return key
+
+
+def _broken(code: str, message: str) -> FieldError:
+    return FieldError(code=code, message=message, header="Idempotency-Key")
+
+
+async def provide_once(request: Request[Any, Any, Any]) -> Once:
+    """The dependency `once` of every authenticated POST that creates or triggers something."""
+    return Once(request, request.scope["user"].id, await request.body())

@@ -1,0 +1,211 @@
+"""Lists: pages with a total, or a cursor that costs the same at any depth. One mechanism for all of them."""
+
+import asyncio
+import base64
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response
+from litestar.params import QueryParameter
+from pymongo.asynchronous.collection import AsyncCollection
+
+from lms.errors import FieldError, Invalid
+from lms.schemas import Output, encode
+
+T = TypeVar("T")
+
+MAX_OFFSET = 10_000
+DEFAULT_SIZE = 20
+MAX_SIZE = 100
+MAX_CURSOR = 2_000
+
+
+class Page(Output, Generic[T]):
+    """A list by page number. `total` is exact up to 10,000, where counting stops and `total_is_exact` is false."""
+
+    items: list[T]
+    total: int
+    page: int
+    page_size: int
+    pages: int
+    total_is_exact: bool = True
+
+
+class CursorPage(Output, Generic[T]):
+    """A list by cursor: `next_cursor` is null on the last page."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+PageNumber = Annotated[
+    int | None, QueryParameter(name="page", ge=1, description="Page number from 1. Offsets end at 10,000 rows.")
+]
+PageSize = Annotated[int, QueryParameter(name="page_size", ge=1, le=MAX_SIZE, description="Rows a page.")]
+Cursor = Annotated[
+    str | None,
+    QueryParameter(
+        name="cursor",
+        max_length=MAX_CURSOR,
+        description="Empty for the first page, then `next_cursor`; not with `page`.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    page: int
+    size: int
+    cursor: str | None
+
+    @property
+    def offset(self) -> int:
+        return (self.page - 1) * self.size
+
+
+async def provide_paging(page: PageNumber = None, page_size: PageSize = DEFAULT_SIZE, cursor: Cursor = None) -> Paging:
+    """The dependency `paging`. Raises 422 beyond 10,000 rows and where `page` and `cursor` are both given."""
+    if page is not None and cursor is not None:
+        raise Invalid(errors=[_wrong("cursor", "exclusive", "Give page or cursor, not both.")])
+    paging = Paging(page or 1, page_size, cursor)
+    if paging.offset + paging.size > MAX_OFFSET:
+        raise Invalid(errors=[_wrong("page", "too_deep", "Pages end at 10,000 rows; go on with cursor.")])
+    return paging
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order that an index serves. `fields` end with `_id`, so that the order is total."""
+
+    fields: tuple[tuple[str, int], ...]
+    index: str
+
+    def after(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The filter for what comes behind the row that has `values` in these fields."""
+        branches: list[dict[str, Any]] = []
+        for position, (name, direction) in enumerate(self.fields):
+            equal = {field: values[index] for index, (field, _) in enumerate(self.fields[:position])}
+            branches.append(equal | {name: {"$gt" if direction > 0 else "$lt": values[position]}})
+        return {"$or": branches}
+
+    def values_of(self, row: Mapping[str, Any]) -> list[Any]:
+        return [row[name] for name, _ in self.fields]
+
+
+async def find_page(
+    collection: AsyncCollection[dict[str, Any]],
+    wanted: Mapping[str, Any],
+    sort: Sort,
+    paging: Paging,
+    projection: Mapping[str, Any] | None = None,
+) -> tuple[list[dict[str, Any]], int | None, str | None]:
+    """Rows, then the total (by page) or the next cursor (by cursor)."""
+    if paging.cursor is None:
+        found = collection.find(wanted, projection).sort(list(sort.fields)).skip(paging.offset).limit(paging.size)
+        rows, total = await asyncio.gather(found.to_list(), collection.count_documents(wanted, limit=MAX_OFFSET + 1))
+        return rows, total, None
+    start = sort.after(decode_cursor(paging.cursor, len(sort.fields))) if paging.cursor else {}
+    query = {"$and": [wanted, start]} if start else wanted
+    rows = await collection.find(query, projection).sort(list(sort.fields)).limit(paging.size + 1).to_list()
+    more = len(rows) > paging.size
+    rows = rows[: paging.size]
+    return rows, None, encode_cursor(sort.values_of(rows[-1])) if more else None
+
+
+def answer_list(
+    request: Request[Any, Any, Any],
+    paging: Paging,
+    items: list[T],
+    total: int | None,
+    next_cursor: str | None,
+) -> Response[Any]:
+    """The answer with its `Link` header (RFC 8288)."""
+    if total is None:
+        links = {"next": {"cursor": next_cursor}} if next_cursor else {}
+        return _respond(request, CursorPage[Any](items=items, next_cursor=next_cursor), links)
+    capped = min(total, MAX_OFFSET)
+    pages = math.ceil(capped / paging.size)
+    page = Page[Any](
+        items=items,
+        total=capped,
+        page=paging.page,
+        page_size=paging.size,
+        pages=pages,
+        total_is_exact=total <= MAX_OFFSET,
+    )
+    numbers = {"first": 1, "prev": paging.page - 1, "next": paging.page + 1, "last": pages}
+    return _respond(request, page, {rel: {"page": number} for rel, number in numbers.items() if 1 <= number <= pages})
+
+
+def _respond(request: Request[Any, Any, Any], body: Output, links: Mapping[str, Mapping[str, Any]]) -> Response[Any]:
+    header = ", ".join(f'<{_link(request, changes)}>; rel="{rel}"' for rel, changes in links.items())
+    headers = {"Link": header} if header else {}
+    return Response(encode(body), media_type="application/json", headers=headers)
+
+
+def _link(request: Request[Any, Any, Any], changes: Mapping[str, Any]) -> str:
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"page", "cursor"}]
+    return f"{request.url.path}?{urlencode([*kept, *changes.items()])}"
+
+
+def slice_page(rows: Sequence[T], paging: Paging) -> tuple[list[T], int | None, str | None]:
+    """A page of rows that are all at hand, as those of one course are."""
+    if paging.cursor is None:
+        return list(rows[paging.offset : paging.offset + paging.size]), len(rows), None
+    start = decode_cursor(paging.cursor, 1)[0] if paging.cursor else 0
+    if not isinstance(start, int):
+        raise _bad_cursor()
+    end = start + paging.size
+    return list(rows[start:end]), None, encode_cursor([end]) if end < len(rows) else None
+
+
+def encode_cursor(values: Sequence[Any]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([_tagged(value) for value in values])).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, length: int) -> list[Any]:
+    """Raises 422 for anything that `encode_cursor` did not make for a list of this order."""
+    try:
+        raw = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=list[tuple[str, Any]])
+        values = [_untagged(kind, value) for kind, value in raw]
+    except (ValueError, TypeError, msgspec.MsgspecError):
+        raise _bad_cursor() from None
+    if len(values) != length:
+        raise _bad_cursor()
+    return values
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "u": UUID,
+    "t": datetime.fromisoformat,
+    "s": lambda value: msgspec.convert(value, str),
+    "i": lambda value: msgspec.convert(value, int | None),
+}
+
+
+def _tagged(value: Any) -> tuple[str, Any]:
+    if isinstance(value, UUID):
+        return "u", str(value)
+    if isinstance(value, datetime):
+        return "t", value.isoformat()
+    return ("s", value) if isinstance(value, str) else ("i", value)
+
+
+def _untagged(kind: str, value: Any) -> Any:
+    if kind not in _KINDS:
+        raise ValueError(kind)
+    return _KINDS[kind](value)
+
+
+def _bad_cursor() -> Invalid:
+    return Invalid(errors=[_wrong("cursor", "invalid", "This is not a cursor of this list.")])
+
+
+def _wrong(parameter: str, code: str, message: str) -> FieldError:
+    return FieldError(code=code, message=message, parameter=parameter)
