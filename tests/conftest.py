@@ -1,0 +1,203 @@
+"""The harness: real servers once a session, a database for each worker, the named cast, a clock that tests hold."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import httpx
+import pytest
+from litestar import Litestar
+from pymongo import monitoring
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lms import clock
+from lms.accounts.documents import Role, SignIn, User
+from lms.accounts.service import Accounts
+from lms.app import create_app
+from lms.courses.documents import Course
+from lms.database import DOCUMENTS, connect
+from lms.migrations import migrate
+from lms.settings import Settings, load_settings, new_seed
+from lms.transactions import database as open_database
+from tests.build import a_course, a_user
+from tests.commands import Commands
+
+pytest_plugins = ["tests.servers"]
+
+_commands = Commands()
+monitoring.register(_commands)
+
+ClientFor = Callable[[User], Awaitable[httpx.AsyncClient]]
+
+
+def settings_for(mongodb_url: str, redis_url: str, **more: str) -> Settings:
+    """Settings of a test's own: every limit out of the way, secrets that mean nothing."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    environ = {
+        "LMS_MONGODB_URL": mongodb_url,
+        "LMS_MONGODB_DATABASE": f"lms_test_{worker}",
+        "LMS_REDIS_URL": redis_url,
+        "LMS_REDIS_PREFIX": f"test-{worker}",
+        "LMS_PUBLIC_URL": "http://lms.test",
+        "LMS_SECRET_KEY": "test-secret-key-of-thirty-two-characters",
+        "LMS_PASSWORD_PEPPER": "test-pepper-of-thirty-two-characters-or-more",
+        "LMS_JWT_KEYS": _SEED,
+        "LMS_BCRYPT_COST": "4",
+        "LMS_RATE_AUTH": "100000/1",
+        "LMS_RATE_WRITES": "100000/1",
+        "LMS_RATE_READS": "100000/1",
+        "LMS_CORS_ORIGINS": "https://app.school.example",
+    }
+    return load_settings(environ | more)
+
+
+_SEED = new_seed()
+
+
+@pytest.fixture(scope="session")
+def settings(mongodb_url: str, redis_url: str) -> Settings:
+    return settings_for(mongodb_url, redis_url)
+
+
+@pytest.fixture(scope="session")
+async def app(settings: Settings) -> AsyncGenerator[Litestar]:
+    async with connect(settings) as database:
+        await database.client.drop_database(database.name)
+        await migrate(database, DOCUMENTS)
+    async with running(create_app(settings)) as app:
+        yield app
+
+
+@asynccontextmanager
+async def running(app: Litestar) -> AsyncGenerator[Litestar]:
+    """The app between start and stop, both in one task, as its task group demands and fixtures do not do."""
+    started, over = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            started.set()
+            await over.wait()
+
+    life = asyncio.create_task(live())
+    await asyncio.wait({life, asyncio.create_task(started.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    yield app
+    over.set()
+    await life
+
+
+@pytest.fixture
+async def database(app: Litestar) -> AsyncDatabase[dict[str, Any]]:
+    """The database of this worker, empty but for its indexes."""
+    found = open_database()
+    for name in await found.list_collection_names():
+        if name != "meta":
+            await found[name].delete_many({})
+    _commands.seen.clear()
+    return found
+
+
+@pytest.fixture
+def commands(database: AsyncDatabase[dict[str, Any]]) -> Commands:
+    return _commands
+
+
+@pytest.fixture
+def accounts(app: Litestar) -> Accounts:
+    return app.state.accounts
+
+
+@pytest.fixture
+async def client(app: Litestar, database: AsyncDatabase[dict[str, Any]]) -> AsyncGenerator[httpx.AsyncClient]:
+    """A visitor."""
+    async with open_client(app) as visitor:
+        yield visitor
+
+
+def open_client(app: Litestar, **headers: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(cast("Any", app), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://lms.test/api/v1", headers=headers)
+
+
+async def token_for(accounts: Accounts, user: User) -> str:
+    """An access token of a new sign-in, without the cost of a password."""
+    now = clock.utc_now()
+    expires_at = now + timedelta(days=1)
+    sign_in = await SignIn(user_id=user.id, nonce="nonce", rotated_at=now, expires_at=expires_at).insert()
+    return accounts.keys.issue(user.id, sign_in.id, user.role, user.auth_epoch, now)
+
+
+@pytest.fixture
+async def client_for(
+    app: Litestar, accounts: Accounts, database: AsyncDatabase[dict[str, Any]]
+) -> AsyncGenerator[ClientFor]:
+    """`await client_for(sam)` is Sam's signed-in client."""
+    opened: list[httpx.AsyncClient] = []
+
+    async def sign_in(user: User) -> httpx.AsyncClient:
+        opened.append(open_client(app, Authorization=f"Bearer {await token_for(accounts, user)}"))
+        return opened[-1]
+
+    yield sign_in
+    for one in opened:
+        await one.aclose()
+
+
+async def _stored(name: str, role: Role) -> User:
+    return await a_user(name, role).insert()
+
+
+@pytest.fixture
+async def ivy(database: AsyncDatabase[dict[str, Any]]) -> User:
+    """The instructor who owns the course."""
+    return await _stored("Ivy", Role.INSTRUCTOR)
+
+
+@pytest.fixture
+async def oscar(database: AsyncDatabase[dict[str, Any]]) -> User:
+    """Another instructor, who has nothing to do with it."""
+    return await _stored("Oscar", Role.INSTRUCTOR)
+
+
+@pytest.fixture
+async def sam(database: AsyncDatabase[dict[str, Any]]) -> User:
+    """The student."""
+    return await _stored("Sam", Role.STUDENT)
+
+
+@pytest.fixture
+async def stella(database: AsyncDatabase[dict[str, Any]]) -> User:
+    """Another student."""
+    return await _stored("Stella", Role.STUDENT)
+
+
+@pytest.fixture
+async def ada(database: AsyncDatabase[dict[str, Any]]) -> User:
+    """The administrator."""
+    return await _stored("Ada", Role.ADMIN)
+
+
+@pytest.fixture
+async def course(ivy: User) -> Course:
+    """Ivy's published course with two required lessons."""
+    return await a_course(ivy.id).insert()
+
+
+class HeldClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC).replace(microsecond=0)
+
+    def advance(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@pytest.fixture
+def held_clock() -> Generator[HeldClock]:
+    held = HeldClock()
+    clock.set_source(lambda: held.now)
+    yield held
+    clock.set_source(None)
