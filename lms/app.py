@@ -15,16 +15,25 @@ from lms.certificates.controller import CertificateController, verify_certificat
 from lms.courses.controller import CourseController, LessonController
 from lms.database import connect
 from lms.enrollments.controller import EnrollmentController
+from lms.logs import RequestLog, configure_logging
+from lms.metrics import RequestMetrics, mark_started
+from lms.migrations import is_migrated
 from lms.passwords import Passwords
 from lms.redis_client import Accelerator
 from lms.schemas import Moment
 from lms.settings import Settings, load_settings
 from lms.tokens import KeyRing
+from lms.web.docs import PRECOMPRESSED, docs_router
 from lms.web.etags import ConditionalReads
+from lms.web.health import Draining, Health, health_router
 from lms.web.idempotency import provide_once
+from lms.web.limits import RateLimits
 from lms.web.lists import provide_paging
+from lms.web.metrics_route import metrics_router
+from lms.web.openapi import openapi_config
 from lms.web.problems import render_problem
 from lms.web.requests import Deadline, RequestId, check_request
+from lms.web.security_headers import SecurityHeaders
 
 API = "/api/v1"
 CORS_ALLOWED = [
@@ -56,6 +65,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     keys = KeyRing(settings)
     passwords = Passwords(settings)
     accounts = Accounts(settings, passwords, keys, verdicts)
+    draining = Draining()
 
     async def provide_accounts() -> Accounts:
         return accounts
@@ -65,8 +75,11 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
+        configure_logging(settings)
+        mark_started("api")
         async with connect(settings):
             yield
+        draining.begin()
         await accelerator.close()
         passwords.close()
 
@@ -84,6 +97,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 ],
             ),
             verify_certificate,
+            health_router(Health(accelerator, is_migrated, draining)),
+            metrics_router(settings),
+            docs_router,
         ],
         dependencies={
             "user": Provide(provide_user),
@@ -96,6 +112,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         middleware=[
             Deadline(settings.request_timeout_seconds),
             Authentication(keys, verdicts),
+            RateLimits(settings, accelerator),
             ConditionalReads(),
         ],
         before_request=check_request,
@@ -108,13 +125,15 @@ def create_app(settings: Settings | None = None) -> Litestar:
             expose_headers=CORS_EXPOSED,
             allow_credentials=True,
         ),
-        compression_config=CompressionConfig(backend="gzip", minimum_size=700, gzip_compress_level=5),
+        compression_config=CompressionConfig(
+            backend="gzip", minimum_size=700, gzip_compress_level=5, exclude_opt_key=PRECOMPRESSED
+        ),
         request_max_body_size=settings.max_body_bytes,
         lifespan=[lifespan],
         logging_config=None,
-        openapi_config=None,
+        openapi_config=openapi_config(settings.school_name),
     )
-    # Outside of the router, so that unknown routes have an id too.
-    app.asgi_handler = RequestId(app.asgi_handler)
+    # Outside of the router, so that unknown routes have all of this too.
+    app.asgi_handler = RequestId(RequestLog(RequestMetrics(SecurityHeaders(app.asgi_handler, settings))))
     app.state.accounts = accounts
     return app
