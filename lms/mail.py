@@ -78,6 +78,19 @@ class Mailer:
         except aiosmtplib.SMTPResponseException as error:
             raise MailRefused(f"{error.code} {error.message}", permanent=error.code in PERMANENT) from error
 
+    async def check(self) -> None:
+        """Greet the server and sign in, without sending anything. Raises aiosmtplib's errors and OSError."""
+        async with aiosmtplib.SMTP(
+            hostname=self._host,
+            port=self._port,
+            username=self._user,
+            password=self._password,
+            use_tls=self._scheme == "smtps",
+            start_tls=self._scheme == "smtp+starttls",
+            timeout=SMTP_SECONDS,
+        ) as server:
+            await server.noop()
+
     def compose(self, mail: Mail) -> EmailMessage:
         """The message; line breaks in headers are refused by the email package itself."""
         message = EmailMessage()

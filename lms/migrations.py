@@ -3,11 +3,13 @@
 Safe to run twice and at once: creating an index that exists is nothing, and a step is claimed by a conditional update.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from beanie import Document
+from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
@@ -52,6 +54,19 @@ async def migrate(database: Database, documents: list[type[Document]]) -> list[s
     return done
 
 
+async def migrate_when_free(database: Database, documents: list[type[Document]], seconds: float = 30) -> list[str]:
+    """As `migrate`, waiting for another one that runs; raises `MigrationRunning` where that takes too long."""
+    async with asyncio.timeout(seconds + 1):
+        ends = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                return await migrate(database, documents)
+            except MigrationRunning:
+                if asyncio.get_running_loop().time() > ends:
+                    raise
+                await asyncio.sleep(0.2)
+
+
 class MigrationRunning(Exception):
     """Another `lms migrate` holds the lock."""
 
@@ -70,7 +85,7 @@ async def _create_indexes(database: Database, documents: list[type[Document]]) -
     done: list[str] = []
     for document in documents:
         collection = document.get_pymongo_collection()
-        indexes = list(getattr(document.Settings, "indexes", []))  # pyright: ignore[reportAttributeAccessIssue]
+        indexes = indexes_of(document)
         before = set(await collection.index_information()) if await _exists(database, collection.name) else None
         if before is None:
             await database.create_collection(collection.name, check_exists=False)
@@ -79,6 +94,11 @@ async def _create_indexes(database: Database, documents: list[type[Document]]) -
             await collection.create_indexes(missing)
         done.extend(f"index: {collection.name}.{index.document['name']}" for index in missing)
     return done
+
+
+def indexes_of(document: type[Document]) -> list[IndexModel]:
+    """The indexes that a document declares."""
+    return list(getattr(getattr(document, "Settings", None), "indexes", []))
 
 
 async def _exists(database: Database, name: str) -> bool:

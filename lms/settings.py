@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from lms.keys import SEED_BYTES, new_seed
+
 SECRETS = ("secret_key", "password_pepper", "jwt_keys")
 """What production must be given and development makes for itself, once, in the data directory."""
 
 MIN_SECRET_LENGTH = 32
-SEED_BYTES = 32
 
 
 class SettingsError(Exception):
@@ -200,11 +201,6 @@ class Settings(BaseSettings):
     def links_to(self) -> str:
         """The address that links in mails start with."""
         return self.app_url or self.public_url
-
-
-def new_seed() -> str:
-    """A signing key for `LMS_JWT_KEYS`: 32 random bytes in base64url."""
-    return base64.urlsafe_b64encode(secrets.token_bytes(SEED_BYTES)).rstrip(b"=").decode()
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

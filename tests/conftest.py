@@ -20,7 +20,8 @@ from lms.app import create_app
 from lms.courses.documents import Course
 from lms.database import DOCUMENTS, connect
 from lms.migrations import migrate
-from lms.settings import Settings, load_settings, new_seed
+from lms.keys import new_seed
+from lms.settings import Settings, load_settings
 from lms.transactions import database as open_database
 from tests.build import a_course, a_user
 from tests.commands import Commands

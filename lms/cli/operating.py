@@ -1,0 +1,275 @@
+"""The commands of operators: people, failed jobs, keys, settings, the doctor."""
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import rich_click as click
+
+from lms.cli import EXIT_FAILED, AsJson, checked_settings, cli, print_json, run
+
+ROLES = click.Choice(["student", "instructor", "admin"])
+SHOWN = 1_000
+
+
+@asynccontextmanager
+async def open_database() -> AsyncGenerator[None]:
+    from lms.database import connect
+
+    async with connect(checked_settings()):
+        yield
+
+
+@cli.group()
+def users() -> None:
+    """People: create, list, change roles, keep out."""
+
+
+@users.command("create-admin")
+@click.option("--email", required=True)
+@click.option("--full-name", required=True)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+def create_admin(email: str, full_name: str, password_stdin: bool) -> None:
+    """Create an administrator; a new installation starts with one."""
+    _create(email, full_name, "admin", _ask_password(password_stdin))
+
+
+@users.command("create")
+@click.option("--email", required=True)
+@click.option("--full-name", required=True)
+@click.option("--role", type=ROLES, required=True)
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+def create(email: str, full_name: str, role: str, password_stdin: bool) -> None:
+    """Create a person with a role."""
+    _create(email, full_name, role, _ask_password(password_stdin))
+
+
+def _ask_password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _create(email: str, full_name: str, role: str, password: str) -> None:
+    import msgspec
+
+    from lms.accounts.rules import EmailTaken
+    from lms.accounts.schemas import Registration
+    from lms.web.bodies import find_errors
+
+    given = {"email": email, "full_name": full_name, "password": password}
+    errors = list(find_errors(given, Registration))
+    if errors:
+        for error in errors:
+            name = (error.pointer or "").removeprefix("#/").replace("_", "-")
+            click.echo(f"{name}: {error.message}", err=True)
+        sys.exit(EXIT_FAILED)
+    try:
+        user_id = run(_store(msgspec.convert(given, Registration), role))
+    except EmailTaken as error:
+        raise click.ClickException(f"There is an account for {error} already; `lms users list` shows it.") from None
+    click.echo(f"Created {role} {email} ({user_id}).")
+
+
+async def _store(data: Any, role: str) -> UUID:
+    from lms.accounts.documents import Role, User
+    from lms.accounts.rules import normal_email
+    from lms.accounts.service import create_user
+    from lms.passwords import Passwords
+
+    passwords = Passwords(checked_settings())
+    async with open_database():
+        user = User(
+            email=normal_email(data.email),
+            full_name=data.full_name.strip(),
+            role=Role(role),
+            password_hash=await passwords.hash(data.password),
+            verified=True,
+        )
+        await create_user(user)
+    passwords.close()
+    return user.id
+
+
+@users.command("list")
+@AsJson
+def list_users(as_json: bool) -> None:
+    """List people, newest first, at most a thousand."""
+
+    async def found() -> list[dict[str, Any]]:
+        from lms.accounts.documents import User
+
+        async with open_database():
+            people = await User.find_all().sort("-created_at").limit(SHOWN).to_list()
+        return [
+            {"id": str(one.id), "email": one.email, "full_name": one.full_name, "role": one.role, "active": one.active}
+            for one in people
+        ]
+
+    people = run(found())
+    if as_json:
+        print_json(people)
+        return
+    for one in people:
+        state = "" if one["active"] else "  (kept out)"
+        click.echo(f"{one['role']:<11} {one['email']:<34} {one['full_name']}{state}")
+
+
+@users.command("set-role")
+@click.argument("email")
+@click.argument("role", type=ROLES)
+def set_role(email: str, role: str) -> None:
+    """Give a person another role; what they hold of the old one ends within a second."""
+
+    async def change(user_id: UUID) -> bool:
+        from lms.accounts.documents import Role
+        from lms.accounts.service import change_role
+
+        return await change_role(user_id, Role(role))
+
+    _change(email, change, f"{email} is now {role}.")
+
+
+@users.command("deactivate")
+@click.argument("email")
+def deactivate(email: str) -> None:
+    """Keep a person out; every session of theirs ends within a second."""
+
+    async def change(user_id: UUID) -> bool:
+        from lms.accounts.service import set_active
+
+        return await set_active(user_id, active=False)
+
+    _change(email, change, f"{email} is kept out.")
+
+
+@users.command("activate")
+@click.argument("email")
+def activate(email: str) -> None:
+    """Let a person in again."""
+
+    async def change(user_id: UUID) -> bool:
+        from lms.accounts.service import set_active
+
+        return await set_active(user_id, active=True)
+
+    _change(email, change, f"{email} may sign in again.")
+
+
+def _change(email: str, change: Any, done: str) -> None:
+    async def changed() -> bool | None:
+        from lms.accounts.documents import User
+        from lms.accounts.rules import normal_email
+
+        async with open_database():
+            user = await User.by_email(normal_email(email))
+            return None if user is None else await change(user.id)
+
+    result = run(changed())
+    if result is None:
+        raise click.ClickException(f"There is no account for {email}.")
+    click.echo(done if result else "Nothing to change.")
+
+
+@cli.group()
+def outbox() -> None:
+    """Jobs that gave up: list them, and try them again."""
+
+
+@outbox.command("list")
+@AsJson
+def list_failed(as_json: bool) -> None:
+    """List the events whose jobs gave up, with their last error."""
+
+    async def found() -> list[dict[str, Any]]:
+        from lms.outbox.jobs import failed
+
+        async with open_database():
+            events = await failed(SHOWN)
+        return [
+            {"id": str(one.id), "kind": one.kind, "jobs": one.todo, "failed_at": one.failed_at, "error": one.last_error}
+            for one in events
+        ]
+
+    events = run(found())
+    if as_json:
+        print_json(events)
+        return
+    for one in events:
+        click.echo(f"{one['id']}  {', '.join(one['jobs'])}\n    {one['error']}")
+    if not events:
+        click.echo("No job has given up.")
+
+
+@outbox.command("retry")
+@click.argument("event_id", type=click.UUID, required=False)
+def retry(event_id: UUID | None) -> None:
+    """Try failed jobs again: one event's, or without an id all of them."""
+
+    async def retried() -> int:
+        from lms.outbox.jobs import retry_failed
+
+        async with open_database():
+            return await retry_failed(event_id)
+
+    click.echo(f"{run(retried())} due again.")
+
+
+@cli.command()
+def keys() -> None:
+    """Print fresh secrets for a production environment."""
+    import secrets
+
+    from lms.keys import new_seed
+
+    click.echo(f"LMS_SECRET_KEY={secrets.token_urlsafe(48)}")
+    click.echo(f"LMS_PASSWORD_PEPPER={secrets.token_urlsafe(48)}")
+    click.echo(f"LMS_JWT_KEYS={new_seed()}")
+
+
+@cli.command()
+@click.option("--markdown", is_flag=True, help="Print the table of the README.")
+@AsJson
+def settings(markdown: bool, as_json: bool) -> None:
+    """List every setting: name, value here, what it does. Secrets are never shown."""
+    from lms import settings_table
+
+    if markdown:
+        click.echo(settings_table.as_markdown())
+        return
+    rows = settings_table.rows(checked_settings())
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['name']} = {row['value']}\n    {row['description']}")
+
+
+@cli.command()
+def openapi() -> None:
+    """Print the API's OpenAPI 3.1 document."""
+    from lms.app import create_app
+    from lms.web.openapi import build_schema
+
+    click.echo(build_schema(create_app(checked_settings())).decode())
+
+
+@cli.command()
+@AsJson
+def doctor(as_json: bool) -> None:
+    """Check settings, database, indexes, queue, mail and storage, and say what to do."""
+    from lms.doctor import examine
+
+    findings = run(examine(checked_settings()))
+    if as_json:
+        print_json(findings)
+    else:
+        marks = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+        for one in findings:
+            mark, color = marks[one.state]
+            click.echo(f"{click.style(mark, fg=color)}  {one.part:<10} {one.message}")
+            if one.remedy:
+                click.echo(f"                 -> {one.remedy}")
+    sys.exit(EXIT_FAILED if any(one.state == "fail" for one in findings) else 0)

@@ -1,0 +1,42 @@
+"""The settings as a table, for `lms settings` and the README."""
+
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from lms.settings import Settings
+
+
+def rows(settings: Settings) -> list[dict[str, Any]]:
+    """Each variable's name, value here and meaning; of a secret only whether it is set."""
+    return [
+        {"name": _variable(name), "value": _shown(getattr(settings, name)), "description": field.description}
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def as_markdown() -> str:
+    lines = ["| variable | default | what it does |", "|---|---|---|"]
+    lines += [
+        f"| `{_variable(name)}` | {_default(field)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(lines)
+
+
+def _variable(name: str) -> str:
+    return f"LMS_{name.upper()}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return "(set)" if value.get_secret_value() else "(not set)"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value if value is not None else "")
+
+
+def _default(field: FieldInfo) -> str:
+    if isinstance(field.default, SecretStr):
+        return "made in development"
+    text = _shown(field.default)
+    return f"`{text}`" if text else "none"
