@@ -25,7 +25,7 @@ from lms.settings import Settings, load_settings
 from lms.tokens import KeyRing
 from lms.web.docs import PRECOMPRESSED, docs_router
 from lms.web.etags import ConditionalReads
-from lms.web.health import Draining, Health, health_router
+from lms.web.health import Draining, Health, begin_on_sigterm, health_router
 from lms.web.idempotency import provide_once
 from lms.web.limits import RateLimits
 from lms.web.lists import provide_paging
@@ -78,8 +78,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         configure_logging(settings)
         mark_started("api")
         async with connect(settings):
+            begin_on_sigterm(draining)
             yield
-        draining.begin()
         await accelerator.close()
         passwords.close()
 

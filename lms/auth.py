@@ -122,6 +122,7 @@ class Authentication(ASGIMiddleware):
     """Sets `scope["user"]` to the `Caller` or None. A refused token is remembered: the route decides what it means."""
 
     scopes = (ScopeType.HTTP,)
+    exclude_opt_key = "own_credentials"
 
     def __init__(self, keys: KeyRing, verdicts: SessionVerdicts) -> None:
         self._keys = keys

@@ -46,9 +46,25 @@ def open_client(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
     )
 
 
+class _Unasked(AsyncDatabase[dict[str, Any]]):
+    """The database for Beanie's start, which asks for the server's version and collections but needs neither here.
+
+    A process that starts while MongoDB is away would end otherwise; so it comes up, says so, and works when it is back.
+    """
+
+    async def command(self, command: Any, *args: Any, **options: Any) -> Any:
+        if command == {"buildInfo": 1}:
+            return {"version": "6.0.0"}
+        return await super().command(command, *args, **options)
+
+    async def list_collection_names(self, *_: Any, **__: Any) -> list[str]:
+        return []
+
+
 async def bind(database: AsyncDatabase[dict[str, Any]]) -> None:
     """Let the documents use `database`. Indexes are the migration's work, not every start's."""
-    await init_beanie(database=database, document_models=DOCUMENTS, skip_indexes=True)
+    unasked = _Unasked(database.client, database.name)
+    await init_beanie(database=unasked, document_models=DOCUMENTS, skip_indexes=True)
     use_database(database)
 
 

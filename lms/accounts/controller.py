@@ -33,7 +33,7 @@ class AuthController(Controller):
         address = request.client.host if request.client else ""
         return await accounts.sign_in(data, request.headers.get("user-agent", ""), address)
 
-    @post("/refresh", status_code=200, opt={"errors": [RefreshRefused]})
+    @post("/refresh", status_code=200, opt={"errors": [RefreshRefused], "rate_limit": "writes"})
     async def refresh(self, data: JSONBody[Refresh], accounts: NamedDependency[Accounts]) -> Tokens:
         """Exchange a refresh token for its successor and a fresh access token.
 
@@ -42,13 +42,13 @@ class AuthController(Controller):
         """
         return await accounts.refresh(data.refresh_token)
 
-    @post("/logout", status_code=200, guards=[requires(*ANYONE_SIGNED_IN)])
+    @post("/logout", status_code=200, guards=[requires(*ANYONE_SIGNED_IN)], opt={"rate_limit": "writes"})
     async def logout(self, user: CurrentUser, accounts: NamedDependency[Accounts]) -> SignedOut:
         """End this session; its tokens stop working everywhere within a second."""
         await accounts.sign_out(user)
         return SignedOut()
 
-    @post("/logout-all", status_code=200, guards=[requires(*ANYONE_SIGNED_IN)])
+    @post("/logout-all", status_code=200, guards=[requires(*ANYONE_SIGNED_IN)], opt={"rate_limit": "writes"})
     async def logout_all(self, user: CurrentUser, accounts: NamedDependency[Accounts]) -> SignedOut:
         """End all of the caller's sessions, this one included."""
         await accounts.sign_out_everywhere(user)

@@ -32,7 +32,7 @@ class ContentType(StrEnum):
 
 
 class Module(BaseModel):
-    """A part of a course, or with a `parent_id` a part of that part. `order` counts among its siblings from 0."""
+    """A part of a course, or with a `parent_id` of that module. Sub-modules and lessons share one `order` from 0."""
 
     id: str = Field(default_factory=new_short_id)
     title: str = ""

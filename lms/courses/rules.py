@@ -116,16 +116,33 @@ def free_slug(wanted: str, taken: set[str]) -> str:
 def in_order(
     modules: Sequence[Mapping[str, Any]], lessons: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Modules depth first, each before its sub-modules, and lessons in the order of their modules."""
-    ordered: list[Mapping[str, Any]] = []
-    children: dict[str | None, list[Mapping[str, Any]]] = {}
-    for module in sorted(modules, key=lambda one: one["order"]):
-        children.setdefault(module.get("parent_id"), []).append(module)
-    stack = list(reversed(children.get(None, [])))
+    """Modules and lessons as they are read: depth first, lessons and sub-modules of a module in one order."""
+    inside: dict[str | None, list[tuple[int, bool, Mapping[str, Any]]]] = {}
+    known = {module["id"] for module in modules}
+    for module in modules:
+        inside.setdefault(module.get("parent_id"), []).append((module["order"], True, module))
+    for lesson in lessons:
+        home = lesson["module_id"] if lesson["module_id"] in known else None
+        inside.setdefault(home, []).append((lesson["order"], False, lesson))
+    ordered: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
+    stack = _reversed(inside.get(None, []))
     while stack:
-        module = stack.pop()
-        ordered.append(module)
-        stack.extend(reversed(children.get(module["id"], [])))
-    place = {module["id"]: index for index, module in enumerate(ordered)}
-    last = len(place)
-    return ordered, sorted(lessons, key=lambda one: (place.get(one["module_id"], last), one["order"]))
+        _, is_module, one = stack.pop()
+        ordered[0 if is_module else 1].append(one)
+        if is_module:
+            stack.extend(_reversed(inside.get(one["id"], [])))
+    return ordered
+
+
+def _reversed(children: list[tuple[int, bool, Mapping[str, Any]]]) -> list[tuple[int, bool, Mapping[str, Any]]]:
+    """By order, where two share a place the lesson first; last first, as a stack wants it."""
+    return sorted(children, key=lambda child: child[:2], reverse=True)
+
+
+def next_order(
+    parent_id: str | None, modules: Sequence[Mapping[str, Any]], lessons: Sequence[Mapping[str, Any]]
+) -> int:
+    """The place behind everything in a module, or with None behind all top modules."""
+    taken = [one["order"] for one in modules if one.get("parent_id") == parent_id]
+    taken += [one["order"] for one in lessons if one["module_id"] == parent_id]
+    return max(taken, default=-1) + 1

@@ -26,6 +26,7 @@ from lms.courses.rules import (
     check_publishable,
     free_slug,
     is_staff,
+    next_order,
 )
 from lms.courses.schemas import CourseCreate, CourseUpdate, LessonCreate, LessonUpdate, ModuleCreate
 from lms.courses.sequence import next_course_seq
@@ -130,8 +131,8 @@ async def add_module(caller: Caller, course_id: UUID, data: ModuleCreate, sessio
     found = await _outline_for_edit(caller, course_id, session)
     if data.parent_id is not None and data.parent_id not in {module["id"] for module in found["modules"]}:
         raise ModuleUnknown("#/parent_id")
-    siblings = [one["order"] for one in found["modules"] if one.get("parent_id") == data.parent_id]
-    module = Module(title=data.title.strip(), parent_id=data.parent_id, order=max(siblings, default=-1) + 1)
+    order = next_order(data.parent_id, found["modules"], found["lessons"])
+    module = Module(title=data.title.strip(), parent_id=data.parent_id, order=order)
     change = {"$push": {"modules": module.model_dump()}, "$inc": {"outline_rev": 1}}
     updated = await _update({"_id": course_id}, change, session)
     return module, updated["outline_rev"] if updated else 0
@@ -144,8 +145,7 @@ async def add_lesson(caller: Caller, course_id: UUID, data: LessonCreate, sessio
     found = await _outline_for_edit(caller, course_id, session)
     module, is_new = _module_for(found["modules"], data.module_id)
     fields = _tidy(msgspec.structs.asdict(data))
-    in_module = [one["order"] for one in found["lessons"] if one["module_id"] == module.id]
-    place = {"module_id": module.id, "order": max(in_module, default=-1) + 1}
+    place = {"module_id": module.id, "order": next_order(module.id, found["modules"], found["lessons"])}
     lesson = Lesson.model_validate({**fields, **place, "slug": _lesson_slug(data, found["lessons"])})
     push: dict[str, Any] = {"lessons": lesson.model_dump()} | ({"modules": module.model_dump()} if is_new else {})
     await _update({"_id": course_id}, {"$push": push, "$inc": {"outline_rev": 1}}, session)
@@ -159,8 +159,7 @@ def _module_for(modules: Sequence[Mapping[str, Any]], module_id: str | None) -> 
         return Module.model_validate(wanted), False
     if module_id is not None:
         raise ModuleUnknown("#/module_id")
-    tops = [one["order"] for one in modules if one.get("parent_id") is None]
-    return Module(order=max(tops, default=-1) + 1), True
+    return Module(order=next_order(None, modules, [])), True
 
 
 def _lesson_slug(data: LessonCreate, lessons: Sequence[Mapping[str, Any]]) -> str:

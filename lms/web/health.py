@@ -1,7 +1,10 @@
 """Whether this process runs, and whether it can serve. Both answer within a second, whatever is frozen."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Any, Literal, cast
 
 from litestar import Controller, Response, Router, get
@@ -54,6 +57,23 @@ class Draining:
 
     def begin(self) -> None:
         self.active = True
+
+
+def begin_on_sigterm(draining: Draining) -> None:
+    """Tell load balancers before the server, whose own handler runs next, closes its doors."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    then = signal.getsignal(signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        draining.begin()
+        if callable(then):
+            then(number, frame)
+        else:
+            signal.signal(number, then)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGTERM, handle)
 
 
 class Health:

@@ -17,7 +17,7 @@ def metrics_router(settings: Settings) -> Router:
     token = settings.metrics_token.get_secret_value()
     wanted = f"Bearer {token}".encode()
 
-    @get("/metrics", opt={"rate_limit": "none", "quiet": True}, include_in_schema=False)
+    @get("/metrics", opt={"rate_limit": "none", "quiet": True, "own_credentials": True}, include_in_schema=False)
     async def read_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
         if not token:
             raise NotFound

@@ -1,6 +1,7 @@
 # ruff: noqa: ARG002 - these handlers are described and never run
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -15,9 +16,11 @@ from litestar.types import Receive, Scope, Send
 from msgspec import UNSET, Meta, UnsetType
 
 from lms.accounts.documents import Role
+from lms.app import create_app
 from lms.auth import CurrentUser, OptionalUser, provide_user, provide_viewer, requires
 from lms.errors import Conflict, NotFound
 from lms.schemas import Input, Moment, Output, Patch
+from lms.settings import load_settings
 from lms.web.openapi import openapi_config
 from lms.web.openapi_examples import example_of
 from tests.web.openapi_checks import check_document, document_of
@@ -171,6 +174,10 @@ def sent_headers(operation: dict[str, Any]) -> list[str]:
 
 def test_the_document_is_whole() -> None:
     check_document(app_of(BookController, hidden, raw))
+
+
+def test_the_document_of_the_whole_application_is_whole(tmp_path: Path) -> None:
+    check_document(create_app(load_settings({"LMS_DATA_DIR": str(tmp_path), "LMS_REDIS_URL": ""})))
 
 
 def test_the_document_is_the_same_each_time() -> None:
