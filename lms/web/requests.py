@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from litestar import Request
 from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
@@ -14,6 +16,7 @@ from lms.errors import FieldError, Invalid, Unavailable, UnsupportedMedia
 from lms.ids import new_id
 from lms.web.bodies import decode_body
 
+MOST_PARAMETERS = 100
 _SAFE_ID = re.compile(rb"[A-Za-z0-9_-]{8,64}")
 
 
@@ -65,39 +68,68 @@ def _request_id(scope: HTTPScope) -> str:
 
 
 async def check_request(request: Request[Any, Any, Any]) -> None:
-    """Refuse query parameters that the route does not know, and bodies that break its types."""
+    """Refuse what the route does not know, and name everything that breaks its types."""
     handler = request.route_handler
     if request.scope["query_string"] and not handler.opt.get("any_query"):
         _check_query(request, handler)
+    if request.method == "POST" and "idempotency-key" in request.headers and not handler.opt.get("idempotent"):
+        message = "This route keeps no answers; leave the header out."
+        raise Invalid(errors=[FieldError(code="not_supported", message=message, header="Idempotency-Key")])
     data = handler.parsed_fn_signature.parameters.get("data")
-    if data is not None and handler.opt.get("json_body", True):
+    if data is not None:
         if request.content_type[0] != "application/json":
             raise UnsupportedMedia
         decode_body(await request.body(), data.annotation)
 
 
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter of a route: its name, its type with all limits, and whether it may be repeated."""
+
+    name: str
+    kind: Any
+    repeated: bool
+
+    def errors(self, request: Request[Any, Any, Any]) -> list[FieldError]:
+        values: list[str] = request.query_params.getall(self.name)
+        if len(values) > 1 and not self.repeated:
+            return [FieldError(code="repeated", message="Give this parameter once.", parameter=self.name)]
+        try:
+            msgspec.convert(values if self.repeated else values[0], self.kind, strict=False)
+        except msgspec.ValidationError as error:
+            message = f"{str(error).split(' - at ', maxsplit=1)[0].replace('`', '')}."
+            return [FieldError(code="invalid", message=message, parameter=self.name)]
+        return []
+
+
 def _check_query(request: Request[Any, Any, Any], handler: HTTPRouteHandler) -> None:
-    known = known_query(request, handler)
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        hint = f"Known here: {', '.join(sorted(known))}." if known else "This route takes none."
-        raise Invalid(
-            errors=[
-                FieldError(
-                    code="unknown_parameter", message=f"There is no such parameter. {hint}", parameter=name[:100]
-                )
-                for name in unknown[:100]
-            ]
-        )
+    known = _parameters(request, handler)
+    given = list(dict.fromkeys(request.query_params))[:MOST_PARAMETERS]
+    errors: list[FieldError] = []
+    for name in given:
+        if name in known:
+            errors += known[name].errors(request)
+        else:
+            hint = f"Known here: {', '.join(sorted(known))}." if known else "This route takes none."
+            message = f"There is no such parameter. {hint}"
+            errors.append(FieldError(code="unknown_parameter", message=message, parameter=name[:100]))
+    if errors:
+        raise Invalid(errors=errors)
 
 
-def known_query(request: Request[Any, Any, Any], handler: HTTPRouteHandler) -> frozenset[str]:
-    """The query parameters of the handler and its dependencies, as the framework resolved them."""
-    cached: frozenset[str] | None = handler.opt.get("known_query")
+def _parameters(request: Request[Any, Any, Any], handler: HTTPRouteHandler) -> dict[str, Parameter]:
+    """The query parameters of the handler and its dependencies, as the framework resolved them; worked out once."""
+    cached: dict[str, Parameter] | None = handler.opt.get("query_parameters")
     if cached is None:
         path = request.scope["path_template"]
         route = next(one for one in request.app.routes if one.path_format == path)
         model = handler.create_kwargs_model(path_parameters=route.path_parameters)
-        cached = frozenset(one.field_alias for one in model.expected_query_params)
-        handler.opt["known_query"] = cached
+        signatures = [handler.signature_model]
+        signatures += [one.provide.signature_model for batch in model.dependency_batches for one in batch]
+        kinds = {name: kind for signature in signatures for name, kind in signature.__annotations__.items()}
+        cached = {
+            one.field_alias: Parameter(one.field_alias, kinds[one.field_name], one.is_sequence)
+            for one in model.expected_query_params
+        }
+        handler.opt["query_parameters"] = cached
     return cached
