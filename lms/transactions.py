@@ -22,6 +22,10 @@ def use_database(database: AsyncDatabase[dict[str, Any]] | None) -> None:
     _Store.database = database
 
 
+def open_database() -> AsyncDatabase[dict[str, Any]] | None:
+    return _Store.database
+
+
 def database() -> AsyncDatabase[dict[str, Any]]:
     """The open database. Raises RuntimeError where `lms.database.connect` has not run."""
     if _Store.database is None:
