@@ -19,8 +19,8 @@ from lms.accounts.service import Accounts
 from lms.app import create_app
 from lms.courses.documents import Course
 from lms.database import DOCUMENTS, connect
-from lms.migrations import migrate
 from lms.keys import new_seed
+from lms.migrations import migrate
 from lms.settings import Settings, load_settings
 from lms.transactions import database as open_database
 from tests.build import a_course, a_user

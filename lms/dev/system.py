@@ -15,7 +15,8 @@ import rich_click as click
 
 from lms.dev.mails import catch_mails
 from lms.dev.ports import holder_of, is_free, next_free
-from lms.embedded import EmbeddedServer, die_with_parent, start_mongod, start_valkey
+from lms.embedded import EmbeddedServer, start_mongod, start_valkey
+from lms.processes import die_with_parent
 
 STOP_SECONDS = 25.0
 READY_SECONDS = 30.0
