@@ -18,11 +18,12 @@ from lms.accounts.documents import Role, SignIn, User
 from lms.accounts.service import Accounts
 from lms.app import create_app
 from lms.courses.documents import Course
-from lms.database import DOCUMENTS, connect
+from lms.database import DOCUMENTS, bind, connect
 from lms.keys import new_seed
 from lms.migrations import migrate
 from lms.settings import Settings, load_settings
 from lms.transactions import database as open_database
+from lms.transactions import open_database as find_database
 from tests.build import a_course, a_user
 from tests.commands import Commands
 
@@ -69,12 +70,17 @@ async def app(settings: Settings) -> AsyncGenerator[Litestar]:
         await database.client.drop_database(database.name)
         await migrate(database, DOCUMENTS)
     async with running(create_app(settings)) as app:
+        app.state.database = open_database()
         yield app
 
 
 @asynccontextmanager
 async def running(app: Litestar) -> AsyncGenerator[Litestar]:
-    """The app between start and stop, both in one task, as its task group demands and fixtures do not do."""
+    """The app between start and stop, both in one task, as its task group demands and fixtures do not do.
+
+    A process has one database; the one that was open before is open again afterwards.
+    """
+    before = find_database()
     started, over = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:
@@ -87,12 +93,17 @@ async def running(app: Litestar) -> AsyncGenerator[Litestar]:
     yield app
     over.set()
     await life
+    if before is not None:
+        await bind(before)
 
 
 @pytest.fixture
 async def database(app: Litestar) -> AsyncDatabase[dict[str, Any]]:
     """The database of this worker, empty but for its indexes."""
-    found = open_database()
+    found: AsyncDatabase[dict[str, Any]] = app.state.database
+    if find_database() is not found:
+        # The test before opened another one in this process, as commands do.
+        await bind(found)
     for name in await found.list_collection_names():
         if name != "meta":
             await found[name].delete_many({})

@@ -50,6 +50,12 @@ class IdempotencyKeyReused(Invalid):
     detail = "This Idempotency-Key was used for a request with another body."
 
 
+class AnswerNotKept(Conflict):
+    """The first request was done; only its answer is too large to be told again."""
+
+    detail = "The request with this Idempotency-Key was done, but its answer is too large to be kept."
+
+
 class Answer(msgspec.Struct):
     """What an effect gives back for the client."""
 
@@ -110,13 +116,13 @@ class Once:
             raise IdempotencyKeyInUse(headers={"Retry-After": "1"})
         if record.body_hash != self._body_hash:
             raise IdempotencyKeyReused(errors=[_broken("reused", "used for another body")])
-        return Response(
-            record.body or b"", status_code=record.status, media_type=record.media_type, headers=record.headers
-        )
+        if record.body is None:
+            raise AnswerNotKept(headers=record.headers, location=record.headers.get("Location"))
+        return Response(record.body, status_code=record.status, media_type=record.media_type, headers=record.headers)
 
     async def _keep_refusal(self, error: LMSError) -> None:
         """The effect was refused and undone; the refusal itself is what a repetition gets."""
-        ours = isinstance(error, IdempotencyKeyInUse | IdempotencyKeyReused)
+        ours = isinstance(error, IdempotencyKeyInUse | IdempotencyKeyReused | AnswerNotKept)
         if ours or error.status in NEVER_KEPT or error.status >= 500:  # noqa: PLR2004 - HTTP's own boundary
             return
         record = self._new_record() | {
