@@ -26,6 +26,7 @@ START_SECONDS = 40.0
 STOP_SECONDS = 10.0
 ANSWER_SECONDS = 1.0
 PORT_TRIES = 5
+TRANSACTION_SECONDS = 20
 MONGOD_BYTES = 500_000_000
 REPLICA_SET = "rs0"
 MISSING_LIBRARIES = {
@@ -75,6 +76,8 @@ async def start_mongod(directory: Path, *, port: int = 0) -> EmbeddedServer:
     flags = ["--dbpath", str(directory), "--replSet", REPLICA_SET, "--bind_ip", "127.0.0.1", "--nounixsocket"]
     flags += ["--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--quiet"]
     flags += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+    # What a killed process holds in an open transaction is free again after this, instead of after a minute.
+    flags += ["--setParameter", f"transactionLifetimeLimitSeconds={TRANSACTION_SECONDS}"]
     return await _start("mongod", [str(program), *flags], directory, _ports(port), _is_ready)
 
 

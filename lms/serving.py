@@ -1,7 +1,11 @@
 """`lms serve`: uvicorn with one process or several."""
 
+import signal
+import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
@@ -26,6 +30,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
 
 
 def _run(settings: Settings, *, host: str, port: int, workers: int) -> None:
+    # After a clean stop uvicorn raises the signal once more, which would end this process as if it had been killed.
+    signal.signal(signal.SIGTERM, _leave)
     uvicorn.run(
         FACTORY,
         factory=True,
@@ -43,3 +49,7 @@ def _run(settings: Settings, *, host: str, port: int, workers: int) -> None:
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
         timeout_keep_alive=15,
     )
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import pymongo
 from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
@@ -10,8 +11,6 @@ from pymongo.asynchronous.database import AsyncDatabase
 T = TypeVar("T")
 Session = AsyncClientSession
 Work = Callable[[Session], Awaitable[T]]
-
-MAX_COMMIT_MILLISECONDS = 4_000
 
 
 class _Store:
@@ -37,14 +36,18 @@ def client() -> AsyncMongoClient[dict[str, Any]]:
     return database().client
 
 
-async def in_transaction(work: Work[T]) -> T:
+async def in_transaction(work: Work[T], *, seconds: float | None = None) -> T:
     """Run `work(session)` in one transaction, majority-committed when this returns.
 
     `work` touches only the database and may run several times. Errors it raises abort the transaction and come out
-    unchanged; a commit whose outcome is unknown comes out as PyMongo's error and is answered 503.
+    unchanged; a commit whose outcome is unknown comes out as PyMongo's error and is answered 503. All of it, with every
+    repetition, may take `seconds`, or what one operation may take.
     """
-    async with client().start_session() as session:
-        return await session.with_transaction(work, max_commit_time_ms=MAX_COMMIT_MILLISECONDS)
+    # By itself the driver repeats a transaction for two minutes, whatever the client's time-out is.
+    limit = client().options.timeout if seconds is None else seconds
+    with pymongo.timeout(limit):
+        async with client().start_session() as session:
+            return await session.with_transaction(work)
 
 
 async def next_number(sequence: str, key: object, session: Session) -> int:

@@ -13,6 +13,8 @@ from lms.loading.plan import Action, CoursePlan, Item, Seen
 from lms.transactions import Session, in_transaction
 
 FILTERS_PER_UPDATE = 100
+COURSE_SECONDS = 15.0
+"""A course of 12 MB is written in several commands; nobody waits for it on a web page."""
 ARRAYS = {"module": "modules", "lesson": "lessons"}
 
 
@@ -25,9 +27,9 @@ async def apply(plan: CoursePlan, *, instructor_id: UUID | None, publish: bool) 
     seen = plan.seen
     try:
         if seen is not None:
-            await in_transaction(lambda session: _update(plan, seen, session))
+            await in_transaction(lambda session: _update(plan, seen, session), seconds=COURSE_SECONDS)
         elif instructor_id is not None:
-            await in_transaction(lambda session: _create(plan, instructor_id, publish, session))
+            await in_transaction(lambda session: _create(plan, instructor_id, publish, session), seconds=COURSE_SECONDS)
         else:
             raise ValueError("A new course needs its instructor.")
     except DuplicateKeyError:
