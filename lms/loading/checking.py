@@ -72,7 +72,8 @@ def check_course(course: SourceCourse, faults: Faults) -> None:
     module_ids: dict[str, str] = {}
     for module in course.modules:
         _check_once(module_ids, module.source_id, module, module.place, "id", faults)
-    if not course.lessons:
+    # A lesson that has a fault is missing here; that the course has none would be told for nothing.
+    if not course.lessons and not faults.errors:
         faults.error("no_lessons", "The course has no lesson.", course.file)
 
 

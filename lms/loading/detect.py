@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from lms.loading.faults import Faults
-from lms.loading.files import SourceFolder
+from lms.loading.files import SourceFolder, as_text
 from lms.loading.mdbook import read_mdbook
 from lms.loading.native import COURSE_FILE, read_native
 from lms.loading.source import SourceCourse
@@ -29,8 +29,8 @@ def read_path(path: Path, source: str | None, prefix: str = "") -> list[Found]:
     faults = Faults()
     if not path.is_dir():
         message = "This is no folder." if path.exists() else "There is no such folder."
-        faults.error("no_folder", message, str(path), hint=f"Give a folder with {LOOKED_FOR}.")
-        return [Found(name=str(path), course=None, faults=faults)]
+        faults.error("no_folder", message, as_text(path), hint=f"Give a folder with {LOOKED_FOR}.")
+        return [Found(name=as_text(path), course=None, faults=faults)]
     if _format_of(path):
         return [_read_course(path, source, prefix)]
     return _read_collection(SourceFolder(path, prefix), source, faults)

@@ -100,7 +100,7 @@ def _lesson_slugs(
             continue
         if lesson.slug in taken:
             message = f"The slug {lesson.slug} is that of another lesson, which is stored but not in the source."
-            faults.error("duplicate_slug", message, lesson.file, lesson.place, pointer="#/slug")
+            faults.error("duplicate_slug", message, lesson.file, lesson.slug_place, pointer="#/slug")
         slugs[lesson_id] = lesson.slug
     taken |= set(slugs.values())
     kept = {old["id"]: old["slug"] for old in stored if old["id"] in own and old["slug"] not in taken}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from lms.loading.faults import Faults, Place
 
@@ -20,11 +20,11 @@ class SourceFolder:
     @property
     def name(self) -> str:
         """The folder's own name, also where it was given as `.` or by a link."""
-        return self._real.name
+        return as_text(self._real.name)
 
     def shown(self, file: str) -> str:
         """How faults name `file`, which is relative to this folder."""
-        return str(PurePosixPath(self.prefix, file))
+        return as_text(PurePosixPath(self.prefix, file))
 
     def holds(self, file: str) -> bool:
         """Whether `file`, links followed, lies in this folder."""
@@ -40,20 +40,25 @@ class SourceFolder:
             return False
 
     def children(self, directory: str, faults: Faults) -> list[Path]:
-        """Files and folders by name, without those whose name starts with a dot."""
+        """Files and folders by name, without those whose name starts with a dot. A name that is no text is a fault."""
         try:
-            return sorted(entry for entry in (self.path / directory).iterdir() if not entry.name.startswith("."))
+            entries = sorted(entry for entry in (self.path / directory).iterdir() if not entry.name.startswith("."))
         except OSError as error:
             faults.error("unreadable", f"The folder cannot be read: {error.strerror}.", self.shown(directory))
             return []
+        for entry in entries:
+            if as_text(entry.name) != entry.name:
+                message = "The name of this file is not UTF-8."
+                faults.error("bad_name", message, self.shown(f"{directory}/{entry.name}".lstrip("/")))
+        return [entry for entry in entries if as_text(entry.name) == entry.name]
 
     def walk(self, directory: str) -> Iterator[str]:
-        """Every file below `directory`, links not followed, relative to this folder."""
+        """Every file below `directory` as it is shown, links not followed, relative to this folder."""
         for root, folders, files in os.walk(self.path / directory):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
                 if not name.startswith("."):
-                    yield (Path(root) / name).relative_to(self.path).as_posix()
+                    yield as_text((Path(root) / name).relative_to(self.path).as_posix())
 
     def read(self, file: str, faults: Faults) -> str | None:
         """The text with line ends as `\\n` and without a byte order mark; None and a fault where it is no text."""
@@ -74,6 +79,11 @@ class SourceFolder:
             faults.error("file_too_large", "The file is larger than 2 MB.", shown, hint="Split it, or link media.")
             return None
         return _decode(raw, shown, faults)
+
+
+def as_text(path: PurePath | str) -> str:
+    """A path as text that can be stored and printed; Python holds bytes that are no UTF-8 as lone surrogates."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def _decode(raw: bytes, shown: str, faults: Faults) -> str | None:

@@ -61,13 +61,20 @@ def read_mdbook(folder: SourceFolder, source: str | None, faults: Faults) -> Sou
 def _read_toml(text: str, shown: str, faults: Faults) -> BookHead | None:
     found = YamlDocument()
     try:
-        found.value = tomllib.loads(text).get("book", {})
+        table = tomllib.loads(text).get("book", {})
+    except RecursionError:
+        faults.error("toml_syntax", "TOML: nested too deep.", shown)
+        return None
     except tomllib.TOMLDecodeError as error:
         match = _TOML_PLACE.search(str(error))
         line, column = (match[1], match[2]) if match else (None, None)
         place = Place(int(line), int(column)) if line and column else Place(text.count("\n") + 1)
         faults.error("toml_syntax", f"TOML: {_TOML_PLACE.sub('', str(error))}.", shown, place)
         return None
+    if not isinstance(table, dict):
+        faults.error("invalid", "`book` must be a table.", shown, _line_of("book", text), pointer="#/book")
+        return None
+    found.value = table
     names = BookHead.__struct_fields__
     found.places = {"#": _line_of("book", text)} | {f"#/{name}": _line_of(name, text) for name in names}
     return check(found, BookHead, shown, faults)
@@ -94,12 +101,13 @@ class _Builder:
     def build(self, summary: Summary) -> None:
         modules: list[str] = []
         parts: dict[int, str] = {}
-        for entry, following in zip(summary.entries, [*summary.entries[1:], None], strict=True):
+        # Not strict: of an empty summary there is no entry, and nothing that follows it.
+        for entry, following in zip(summary.entries, [*summary.entries[1:], None], strict=False):
             if entry.part not in parts:
                 parts[entry.part] = self.add_part(entry.part, summary)
             del modules[entry.level :]
             parent = modules[-1] if modules else parts[entry.part]
-            has_children = following is not None and following.part == entry.part and following.level > entry.level
+            has_children = following is not None and following.level > entry.level
             file = self.file_of(entry)
             if has_children:
                 parent = self.add_module(
@@ -167,7 +175,7 @@ class _Builder:
             return
         if directive := _DIRECTIVE.search(text):
             self.pages_with_directives.append((shown, Place(text.count("\n", 0, directive.start()) + 1)))
-        head = _lesson_head(page.head, entry.title, shown, self.faults)
+        head = _lesson_head(page.head, shown, self.faults)
         if head is None:
             return
         self.course.lessons.append(
@@ -213,10 +221,10 @@ def _module_id(entry: Entry, parent: str) -> str:
     return f"chapter:{posixpath.normpath(entry.target)}" if entry.target else f"draft:{parent}/{slug_of(entry.title)}"
 
 
-def _lesson_head(head: YamlDocument, title: str, shown: str, faults: Faults) -> LessonHead | None:
+def _lesson_head(head: YamlDocument, shown: str, faults: Faults) -> LessonHead | None:
     """`minutes` is the duration; what else the page's front matter says is kept as metadata."""
     found = YamlDocument()
-    found.value = {"title": title, "metadata": {key: value for key, value in head.value.items() if key != "minutes"}}
+    found.value = {"metadata": {key: value for key, value in head.value.items() if key != "minutes"}}
     found.places = {"#/duration_minutes": head.place_of("#/minutes"), "#": head.place_of("#")}
     if "minutes" in head.value:
         found.value["duration_minutes"] = head.value["minutes"]

@@ -1,6 +1,7 @@
 """What a person reads in the terminal about a load, and the same as data."""
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,9 @@ from lms.loading.load import CourseReport, LoadReport
 from lms.loading.plan import Action, Change, CoursePlan, Item
 
 MAX_SHOWN = 60
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, starts a command to the terminal, turns the direction of writing, or is no character."""
+
 SIGNS = {Action.CREATE: ("+", "green"), Action.UPDATE: ("~", "yellow"), Action.MISSING: ("?", "magenta")}
 
 
@@ -21,21 +25,30 @@ def print_report(report: LoadReport, console: Console | None = None) -> None:
     out = console or Console(highlight=False, soft_wrap=True)
     for course in report.courses:
         _print_course(course, out, dry_run=report.dry_run)
-    out.print(Text(_totals(report), style="bold"))
+    _print(out, _totals(report), "bold")
+
+
+def _print(out: Console, line: str, style: str) -> None:
+    """Titles and file names are written by others; what of them the terminal would obey is shown as an escape."""
+    out.print(Text(visible(line), style=style))
+
+
+def visible(text: str) -> str:
+    return _UNSAFE.sub(lambda unsafe: unsafe[0].encode("unicode_escape").decode(), text)
 
 
 def _print_course(course: CourseReport, out: Console, *, dry_run: bool) -> None:
-    out.print(Text(f"{course.name}: {_summary(course, dry_run=dry_run)}", style="bold"))
+    _print(out, f"{course.name}: {_summary(course, dry_run=dry_run)}", "bold")
     if course.plan is not None:
         _print_plan(course.plan, out)
     for fault in course.errors:
-        out.print(Text(f"  {line_of(fault)}", style="red"))
+        _print(out, f"  {line_of(fault)}", "red")
     for fault in course.notes:
-        out.print(Text(f"  note: {line_of(fault)}", style="dim"))
+        _print(out, f"  note: {line_of(fault)}", "dim")
     if course.refusal is not None:
-        out.print(Text(f"  refused: {course.refusal.message}", style="red"))
+        _print(out, f"  refused: {course.refusal.message}", "red")
         for name in course.refusal.items:
-            out.print(Text(f"    {name}", style="red"))
+            _print(out, f"    {name}", "red")
 
 
 def line_of(fault: Fault) -> str:
@@ -67,14 +80,14 @@ def _describe(plan: CoursePlan) -> str:
 
 def _print_plan(plan: CoursePlan, out: Console) -> None:
     for change in plan.changes:
-        out.print(Text(f"  ~ {_change(change)}", style="yellow"))
+        _print(out, f"  ~ {_change(change)}", "yellow")
     for item in plan.items:
         # A new course is new in every item.
         if item.action in SIGNS and plan.action is not Action.CREATE:
             sign, style = SIGNS[item.action]
-            out.print(Text(f"  {sign} {_title(item)}", style=style))
+            _print(out, f"  {sign} {_title(item)}", style)
             for change in item.changes:
-                out.print(Text(f"      {_change(change)}", style="dim"))
+                _print(out, f"      {_change(change)}", "dim")
 
 
 def _title(item: Item) -> str:

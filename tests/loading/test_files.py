@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from lms.loading.detect import read_path
 from lms.loading.faults import Faults
 from lms.loading.files import MAX_FILE_BYTES, SourceFolder
 from tests.loading.trees import places, write_tree
@@ -75,3 +76,25 @@ def test_names_that_start_with_a_dot_are_nobodys_business(tmp_path: Path) -> Non
     folder = SourceFolder(tmp_path)
     assert [entry.name for entry in folder.children("", Faults())] == ["a"]
     assert list(folder.walk(".")) == ["a/c.md"]
+
+
+def test_a_name_that_is_no_text_is_a_fault_and_never_breaks_the_reader(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"course.yaml": "title: x\n", "1-a/1-b.md": "x", "src/SUMMARY.md": "- [A](chapter.md)\n"})
+    for name in (b"1-a/2-\xff.md", b"src/chapter\xff.md"):
+        (tmp_path / os.fsdecode(name)).write_text("x")
+    [found] = read_path(tmp_path, None)
+    assert places(found.faults.errors) == [("1-a/2-\\udcff.md", 1, 1, "bad_name")]
+    (tmp_path / "course.yaml").unlink()
+    (tmp_path / "book.toml").touch()
+    [found] = read_path(tmp_path, None)
+    assert found.faults.errors[0].hint == "Did you mean chapter\\udcff.md?"
+    gone = tmp_path / os.fsdecode(b"\xfe")
+    [found] = read_path(gone, None)
+    assert found.name.encode().endswith(b"\\udcfe")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_a_file_that_cannot_be_read_is_a_fault() -> None:
+    faults = Faults()
+    assert SourceFolder(Path("/proc/self")).read("mem", faults) is None
+    assert places(faults.errors) == [("mem", 1, 1, "unreadable")]

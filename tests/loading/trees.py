@@ -1,12 +1,15 @@
 """Source folders for tests, written from a mapping of paths to texts."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lms.loading.detect import Found, read_path
 from lms.loading.faults import Fault
+from lms.loading.load import LoadOptions, LoadReport, load
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 DEMO = Path(__file__).parents[2] / "lms" / "demo" / "courses"
@@ -32,6 +35,25 @@ def write_tree(root: Path, files: Mapping[str, str | bytes]) -> Path:
 def read_tree(root: Path, files: Mapping[str, str | bytes], source: str | None = None) -> Found:
     [found] = read_path(write_tree(root, files), source)
     return found
+
+
+class School:
+    """A folder of sources, at first with the course TIDES, which a test changes and loads."""
+
+    def __init__(self, root: Path, instructor_email: str) -> None:
+        self.root = root
+        self.files: dict[str, str | bytes] = {f"tides/{name}": text for name, text in TIDES.items()}
+        self.instructor_email = instructor_email
+
+    def write(self) -> Path:
+        shutil.rmtree(self.root, ignore_errors=True)
+        return write_tree(self.root, self.files)
+
+    async def load(self, *names: str, **options: Any) -> LoadReport:
+        """Load the folders of these names, without names the whole folder."""
+        root = self.write()
+        given: dict[str, Any] = {"instructor_email": self.instructor_email} | options
+        return await load([root / name for name in names] or [root], LoadOptions(**given))
 
 
 def places(faults: list[Fault]) -> list[tuple[str, int, int, str]]:
