@@ -1,8 +1,8 @@
 """Who is asking: bearer tokens, the verdict on their session, and the guards of routes.
 
 A token's signature is checked once and remembered. Whether its session still stands is the database's word: `sessions`
-and the user's `auth_epoch`. A process reuses a verdict for half a second, Redis passes it on for 0.4 s, so that
-together a revocation is seen everywhere within one second.
+and the user's `auth_epoch`. A process reuses a verdict for half a second, Redis passes it on for 0.4 s at most, so
+that together a revocation is seen everywhere within one second.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from litestar.enums import ScopeType
 from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Guard, Message, Receive, Scope, Send
+from redis.asyncio import Redis
 
 from lms.accounts.documents import Role, SignIn, User
 from lms.clock import utc_now
@@ -27,7 +28,6 @@ from lms.tokens import Claims, KeyRing, TokenRefused
 
 REUSE_SECONDS = 0.5
 SHARED_MILLISECONDS = 400
-SLOWEST_FILL_SECONDS = 0.1
 REMEMBERED = 20_000
 
 INVALID_TOKEN = 'Bearer error="invalid_token"'  # noqa: S105 - a challenge, no secret
@@ -73,29 +73,39 @@ class SessionVerdicts:
         # A token of a later epoch than the remembered one is newer than what is remembered.
         if found is not None and asked_at < found[1] and (found[0] is None or found[0] >= claims.epoch):
             return found[0]
-        epoch = await self._shared(claims.session_id)
+        epoch, redis_now = await self._shared(claims.session_id)
         if epoch is None or epoch < claims.epoch:
             asked_at = time.monotonic()
             epoch = await self._stored(claims)
-            if epoch is not None:
-                await self._share(claims.session_id, epoch, asked_at)
+            if epoch is not None and redis_now is not None:
+                await self._share(claims.session_id, epoch, redis_now + SHARED_MILLISECONDS)
         self._recent[claims.session_id] = (epoch, asked_at + REUSE_SECONDS)
         return epoch
 
-    async def _shared(self, session_id: UUID) -> int | None:
-        try:
-            value = await self._accelerator.call(lambda redis: redis.get(self._accelerator.key("session", session_id)))
-        except RedisUnavailable:
-            return None
-        return None if value is None else int(value)
+    async def _shared(self, session_id: UUID) -> tuple[int | None, int | None]:
+        """The verdict that Redis has, and its clock in milliseconds; None for what it did not tell."""
+        key = self._accelerator.key("session", session_id)
 
-    async def _share(self, session_id: UUID, epoch: int, asked_at: float) -> None:
-        """Only a fresh verdict is passed on, and never over another one: what is old already would live too long."""
-        if time.monotonic() - asked_at > SLOWEST_FILL_SECONDS:
-            return
+        async def look(redis: Redis) -> list[Any]:
+            async with redis.pipeline(transaction=False) as both:
+                both.get(key)
+                both.time()
+                return await both.execute()
+
+        try:
+            value, (seconds, microseconds) = await self._accelerator.call(look)
+        except RedisUnavailable:
+            return None, None
+        return None if value is None else int(value), seconds * 1000 + microseconds // 1000
+
+    async def _share(self, session_id: UUID, epoch: int, until: int) -> None:
+        """Never over another one. Its end was fixed, by Redis's own clock, before the database was asked.
+
+        So a command that a slow or frozen server carries out late passes on nothing that is old.
+        """
         key = self._accelerator.key("session", session_id)
         try:
-            await self._accelerator.call(lambda redis: redis.set(key, epoch, px=SHARED_MILLISECONDS, nx=True))
+            await self._accelerator.call(lambda redis: redis.set(key, epoch, pxat=until, nx=True))
         except RedisUnavailable:
             return
 

@@ -37,6 +37,18 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _check_mongodb_url(value: str) -> str:
+    if not value.startswith(("mongodb://", "mongodb+srv://")):
+        raise ValueError("must start with mongodb:// or mongodb+srv://")
+    return value
+
+
+def _check_redis_url(value: str) -> str:
+    if value and not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must be empty or start with redis://, rediss:// or unix://")
+    return value
+
+
 def _check_http_url(value: str) -> str:
     parts = urlsplit(value)
     if value and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment):
@@ -66,12 +78,15 @@ def _check_rate(value: str) -> str:
 
 
 def _check_keys(value: SecretStr) -> SecretStr:
-    for text in value.get_secret_value().split(","):
-        if text and len(_decode_seed(text.strip())) != SEED_BYTES:
-            raise ValueError(
-                "must be a comma-separated list of 32-byte Ed25519 seeds in base64url (`lms keys` makes one)"
-            )
+    text = value.get_secret_value()
+    seeds = _decode_seeds(text)
+    if text and (not seeds or any(len(seed) != SEED_BYTES for seed in seeds)):
+        raise ValueError("must be a comma-separated list of 32-byte Ed25519 seeds in base64url (`lms keys` makes one)")
     return value
+
+
+def _decode_seeds(text: str) -> list[bytes]:
+    return [_decode_seed(part.strip()) for part in text.split(",") if part.strip()]
 
 
 def _decode_seed(text: str) -> bytes:
@@ -94,15 +109,20 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path(".lms"), description="Where development keeps its databases, secrets and mails.")
 
-    mongodb_url: str = Field("mongodb://127.0.0.1:27017", description="MongoDB, always a replica set.")
+    # What may hold a password is left out of the model's own text.
+    mongodb_url: Annotated[str, AfterValidator(_check_mongodb_url)] = Field(
+        "mongodb://127.0.0.1:27017", description="MongoDB, always a replica set.", repr=False
+    )
     mongodb_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = Field(
         "lms", description="The database's name."
     )
     mongodb_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
         4.0, description="What one database operation may take, choosing a server included."
     )
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Redis or Valkey: queue, limits, session verdicts. Empty: none."
+    redis_url: Annotated[str, AfterValidator(_check_redis_url)] = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis or Valkey: queue, limits, session verdicts. Empty: none.",
+        repr=False,
     )
     redis_prefix: Annotated[str, Field(pattern=r"^[a-z0-9_:-]{1,40}$")] = Field(
         "lms", description="Put before every key, so that installations can share a server."
@@ -119,7 +139,7 @@ class Settings(BaseSettings):
         "Open School", description="Who issues certificates and signs mails."
     )
 
-    secret_key: SecretStr = Field(SecretStr(""), description="Signs refresh tokens and cursors; 32 characters or more.")
+    secret_key: SecretStr = Field(SecretStr(""), description="Signs refresh tokens; 32 characters or more.")
     password_pepper: SecretStr = Field(
         SecretStr(""), description="Mixed into every password hash; can never change. 32 characters or more."
     )
@@ -156,6 +176,7 @@ class Settings(BaseSettings):
     smtp_url: str = Field(
         "smtp://127.0.0.1:1025",
         description="`smtp://`, `smtp+starttls://` or `smtps://`, with user and password if any.",
+        repr=False,
     )
     mail_from: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")] = Field(
         "school@lms.example", description="Sender of all mail."
@@ -176,6 +197,11 @@ class Settings(BaseSettings):
     )
     metrics_token: SecretStr = Field(SecretStr(""), description="Bearer token for /metrics on the API's port.")
 
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, init_settings: Any, **__: Any) -> tuple[Any, ...]:
+        """Only what `load_settings` hands in: the process's own variables must not fill what it was not given."""
+        return (init_settings,)
+
     @model_validator(mode="after")
     def _check_production(self) -> Self:
         if self.environment == "production":
@@ -195,7 +221,7 @@ class Settings(BaseSettings):
     @cached_property
     def signing_seeds(self) -> list[bytes]:
         """Ed25519 seeds of 32 bytes; the first one signs."""
-        return [_decode_seed(text.strip()) for text in self.jwt_keys.get_secret_value().split(",") if text.strip()]
+        return _decode_seeds(self.jwt_keys.get_secret_value())
 
     @property
     def links_to(self) -> str:
@@ -210,9 +236,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = dict(os.environ if environ is None else environ)
     try:
-        values = _from_files(environ) | {
-            name: environ[f"LMS_{name.upper()}"] for name in Settings.model_fields if f"LMS_{name.upper()}" in environ
-        }
+        values = {name: value for name in Settings.model_fields if (value := _given(name, environ)) is not None}
         if values.get("environment", "development") == "development":
             values = _development_secrets(Path(values.get("data_dir", ".lms")), values) | values
         return Settings.model_validate(values)
@@ -220,15 +244,17 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(_problems(error)) from None
 
 
-def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in Settings.model_fields:
-        if path := environ.get(f"LMS_{name.upper()}_FILE"):
-            try:
-                found[name] = Path(path).read_text().strip()
-            except OSError as error:
-                raise SettingsError([f"LMS_{name.upper()}_FILE: {error.strerror or error}"]) from None
-    return found
+def _given(name: str, environ: Mapping[str, str]) -> str | None:
+    """What the variable says, or else the file that its `_FILE` names. An empty secret is one that was not given."""
+    variable = f"LMS_{name.upper()}"
+    value = environ.get(variable)
+    if value is None and (path := environ.get(f"{variable}_FILE")):
+        try:
+            value = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+            raise SettingsError([f"{variable}_FILE: {path}: {reason}"]) from None
+    return None if name in SECRETS and not value else value
 
 
 def _development_secrets(data_dir: Path, given: Mapping[str, str]) -> dict[str, str]:
@@ -242,9 +268,9 @@ def _development_secrets(data_dir: Path, given: Mapping[str, str]) -> dict[str, 
             made = {name: f"development-{secrets.token_urlsafe(32)}" for name in SECRETS} | {"jwt_keys": new_seed()}
             _create_once(path, json.dumps(made))
         stored: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise SettingsError([f"LMS_DATA_DIR: {path} cannot be used: {error}"]) from None
-    return {name: str(stored[name]) for name in SECRETS if name in stored}
+        return {name: str(stored[name]) for name in SECRETS}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise SettingsError([f"LMS_DATA_DIR: {path} cannot be used: {error!r}"]) from None
 
 
 def _create_once(path: Path, text: str) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from lms.settings import Settings
+from lms.redaction import redact
+from lms.settings import SECRETS, Settings
 
 
 def rows(settings: Settings) -> list[dict[str, Any]]:
@@ -19,7 +20,7 @@ def rows(settings: Settings) -> list[dict[str, Any]]:
 def as_markdown() -> str:
     lines = ["| variable | default | what it does |", "|---|---|---|"]
     lines += [
-        f"| `{_variable(name)}` | {_default(field)} | {field.description} |"
+        f"| `{_variable(name)}` | {_default(name, field)} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
     return "\n".join(lines)
@@ -32,11 +33,14 @@ def _variable(name: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, SecretStr):
         return "(set)" if value.get_secret_value() else "(not set)"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value if value is not None else "")
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    # An address may hold a password.
+    return redact(str(value)) if value is not None else ""
 
 
-def _default(field: FieldInfo) -> str:
-    if isinstance(field.default, SecretStr):
+def _default(name: str, field: FieldInfo) -> str:
+    if name in SECRETS:
         return "made in development"
-    text = _shown(field.default)
+    text = "" if isinstance(field.default, SecretStr) else _shown(field.default)
     return f"`{text}`" if text else "none"

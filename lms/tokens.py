@@ -76,13 +76,12 @@ class KeyRing:
                 # Times are checked against our own clock below.
                 options={"require": REQUIRED, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
             )
-            found = Claims(
+            _check_times(claims, now)
+            return Claims(
                 UUID(claims["sub"]), UUID(claims["sid"]), str(claims["role"]), int(claims["epoch"]), int(claims["exp"])
             )
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise TokenRefused(type(error).__name__) from None
-        _check_times(claims, now)
-        return found
 
     def _key_for(self, header: dict[str, Any]) -> Ed25519PublicKey:
         if header.get("typ") != TOKEN_TYPE or FORBIDDEN_HEADERS & header.keys():

@@ -28,8 +28,9 @@ class Refreshing(Enum):
 
 
 def normal_email(text: str) -> str:
-    """One spelling of an address: trimmed, NFC, lower case."""
-    return unicodedata.normalize("NFC", text.strip()).lower()
+    """One spelling of an address: trimmed, lower case, NFC."""
+    # In this order: lower case can bring together what composes, as in H with a macron below.
+    return unicodedata.normalize("NFC", text.strip().lower())
 
 
 def judge_refresh(presented: int, current: int, rotated_at: datetime, now: datetime, grace: timedelta) -> Refreshing:
