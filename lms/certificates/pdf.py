@@ -4,16 +4,15 @@ import functools
 import io
 import json
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import segno
 import typst
-from fontTools.ttLib import TTCollection, TTFont
+from fontTools.ttLib import TTFont
 
 FONT_PACKAGES = (
     "fontpkg_noto_sans",
@@ -21,13 +20,26 @@ FONT_PACKAGES = (
     "fontpkg_noto_sans_devanagari",
     "cvttf_NotoSansCJK_Regular",
 )
-FONT_FILES = frozenset({".ttf", ".otf", ".ttc", ".otc"})
-FAMILY_NAMES = (16, 1)
-"""Ids in a font's name table: the typographic family, else the family."""
-INVISIBLE = frozenset({"Cf", "Zs", "Zl", "Zp"})
-VARIATION_SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
+# Unicode's Default_Ignorable_Code_Point: what draws nothing where no font has it. Other characters draw a box then,
+# those of category Cf too.
+IGNORABLE = frozenset[int]().union(
+    {0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0},
+    range(0x180B, 0x1810),
+    range(0x200B, 0x2010),
+    range(0x202A, 0x202F),
+    range(0x2060, 0x2070),
+    range(0xFE00, 0xFE10),
+    range(0xFFF0, 0xFFF9),
+    range(0x1BCA0, 0x1BCA4),
+    range(0x1D173, 0x1D17B),
+    range(0xE0000, 0xE1000),
+)
 LONGEST_WORD = 30
 ZERO_WIDTH_SPACE = "\u200b"
+ZERO_WIDTH_JOINERS = "\u200c\u200d"
+VIRAMA = 9
+"""The combining class of the signs that bind the next letter to the one before."""
+_HERE = str(Path(__file__).parent)
 RIGHT_TO_LEFT = frozenset({"R", "AL"})
 
 
@@ -48,21 +60,23 @@ class CertificateText:
 
 @dataclass(frozen=True, slots=True)
 class Fonts:
-    """The fonts of a process: their families in order of preference, and every character that one of them has."""
+    """The fonts of a process: their families in order of preference, and what every face of each family can show."""
 
-    paths: tuple[str, ...]
-    families: tuple[str, ...]
-    characters: frozenset[int]
+    families: dict[str, frozenset[int]]
+    loaded: typst.Fonts
 
 
 def load_fonts(extra: Path | None = None) -> Fonts:
-    """Read which fonts there are: those of the installed packages, and the files in `extra` before them."""
-    folders = [extra] if extra else []
-    files = [*_files(folders), *_files(_package_folders())]
-    faces = [face for file in files for face in _faces(file)]
-    characters = frozenset[int]().union(*(found for _, found in faces))
-    families = tuple(dict.fromkeys(family for family, _ in faces))
-    return Fonts(tuple(sorted({str(file.parent) for file in files})), families, characters)
+    """Read which fonts there are: those in the folder `extra`, and those of the installed packages after them."""
+    folders = [*([extra] if extra else []), *_package_folders()]
+    # System fonts are left out, since they differ from machine to machine.
+    loaded = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=list(folders))
+    families: dict[str, frozenset[int]] = {}
+    # Only what typst took counts: it passes over files that it cannot use, and has its own names for families.
+    for face in loaded.fonts():
+        characters = _characters(face)
+        families[face.family] = families.get(face.family, characters) & characters
+    return Fonts(families, loaded)
 
 
 def _package_folders() -> list[Path]:
@@ -76,19 +90,9 @@ def _package_folders() -> list[Path]:
     return found
 
 
-def _files(folders: Iterable[Path]) -> list[Path]:
-    return [file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix.lower() in FONT_FILES]
-
-
-def _faces(file: Path) -> list[tuple[str, frozenset[int]]]:
-    collection = TTCollection(file, lazy=True) if file.suffix.lower() in {".ttc", ".otc"} else None
-    fonts: list[Any] = list(collection.fonts) if collection else [TTFont(file, lazy=True)]
-    return [(_family(font), frozenset(font.getBestCmap() or ())) for font in fonts]
-
-
-def _family(font: Any) -> str:
-    names = font["name"]
-    return next(str(found) for number in FAMILY_NAMES if (found := names.getDebugName(number)))
+def _characters(face: typst.FontInfo) -> frozenset[int]:
+    with TTFont(face.path, fontNumber=face.index, lazy=True) as font:
+        return frozenset(font.getBestCmap() or ())
 
 
 def check_glyphs(text: CertificateText, fonts: Fonts) -> None:
@@ -99,7 +103,7 @@ def check_glyphs(text: CertificateText, fonts: Fonts) -> None:
         "school": text.issuer,
         "instructor": text.instructor,
     }
-    missing = [f"{_name_of(char)} in the {field}" for field, value in fields.items() for char in _missing(value, fonts)]
+    missing = [f"{_name_of(one)} in the {field}" for field, value in fields.items() for one in _missing(value, fonts)]
     if missing:
         raise MissingGlyph(
             f"No font has {', '.join(missing)}. Install lms[cjk], or put one into the folder of LMS_CERTIFICATE_FONTS."
@@ -107,16 +111,36 @@ def check_glyphs(text: CertificateText, fonts: Fonts) -> None:
 
 
 def _missing(value: str, fonts: Fonts) -> list[str]:
-    return [char for char in dict.fromkeys(clean(value)) if _needs_glyph(char) and ord(char) not in fonts.characters]
+    """The clusters that no single font can show: where letter and mark come from two fonts, typst drops the letter."""
+    clusters = dict.fromkeys(one for word in clean(value).split(" ") for one in _clusters(word))
+    return [one for one in clusters if not any(_drawn(one) <= characters for characters in fonts.families.values())]
 
 
-def _needs_glyph(char: str) -> bool:
-    """Spaces, joiners, direction marks and variation selectors are not drawn."""
-    return unicodedata.category(char) not in INVISIBLE and not any(ord(char) in one for one in VARIATION_SELECTORS)
+def _drawn(cluster: str) -> set[int]:
+    return set(map(ord, cluster)) - IGNORABLE
 
 
-def _name_of(char: str) -> str:
-    return f"U+{ord(char):04X} {unicodedata.name(char, 'without a name')}"
+def _clusters(word: str) -> list[str]:
+    """Each letter with the marks on it and with the letters that a virama or a joiner binds to it."""
+    found: list[str] = []
+    for char in word:
+        if found and (_is_mark(char) or _binds(found[-1][-1])):
+            found[-1] += char
+        else:
+            found.append(char)
+    return found
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char).startswith("M") or char in ZERO_WIDTH_JOINERS
+
+
+def _binds(char: str) -> bool:
+    return unicodedata.combining(char) == VIRAMA or char in ZERO_WIDTH_JOINERS
+
+
+def _name_of(cluster: str) -> str:
+    return " with ".join(f"U+{ord(char):04X} {unicodedata.name(char, 'without a name')}" for char in cluster)
 
 
 def clean(value: str) -> str:
@@ -133,7 +157,12 @@ def breakable(value: str) -> str:
 def _pieces(word: str) -> list[str]:
     if len(word) <= LONGEST_WORD:
         return [word]
-    return [word[start : start + LONGEST_WORD // 2] for start in range(0, len(word), LONGEST_WORD // 2)]
+    pieces = [""]
+    for cluster in _clusters(word):
+        if len(pieces[-1]) >= LONGEST_WORD // 2:
+            pieces.append("")
+        pieces[-1] += cluster
+    return pieces
 
 
 def is_right_to_left(value: str) -> bool:
@@ -153,26 +182,23 @@ def render_pdf(text: CertificateText, fonts: Fonts) -> bytes:
         "course_rtl": is_right_to_left(text.course_title),
         "issued": f"{text.issued_on.day} {text.issued_on:%B %Y}",
         "instructor": breakable(clean(text.instructor)),
-        "issuer": clean(text.issuer),
+        "issuer": breakable(clean(text.issuer)),
         "number": text.number,
         "url": text.verify_url,
         "qr": _qr_code(text.verify_url),
         "fonts": list(fonts.families),
     }
-    return _compiler(fonts.paths).compile(
+    # One for each certificate: it is made in a millisecond, and refuses to be used by two threads at once.
+    compiler = typst.Compiler(root=_HERE, font_paths=fonts.loaded, ignore_system_fonts=True)
+    pdf = compiler.compile(
         _template(),
         sys_inputs={"data": json.dumps(data)},
         format="pdf",
         # Part of the file's metadata; the issue's own time keeps the bytes the same whenever they are made.
         timestamp=int(text.issued_on.timestamp()),
     )
-
-
-@functools.cache
-def _compiler(paths: tuple[str, ...]) -> Any:
-    """The fonts are loaded once; system fonts are left out, since they differ from machine to machine."""
-    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=list(paths))
-    return typst.Compiler(root=str(Path(__file__).parent), font_paths=fonts, ignore_system_fonts=True)
+    # Its type also covers pictures, of which there is one for each page.
+    return cast("bytes", pdf)
 
 
 @functools.cache

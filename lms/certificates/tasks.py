@@ -1,6 +1,7 @@
 """The chained pair: a completed enrolment gets its certificate, and the certificate goes out by mail."""
 
 import asyncio
+import threading
 from uuid import UUID
 
 from pymongo.errors import DuplicateKeyError
@@ -21,6 +22,7 @@ from lms.settings import Settings
 from lms.transactions import Session, in_transaction
 
 _fonts: dict[str, Fonts] = {}
+_reading = threading.Lock()
 
 
 @job("generate_certificate")
@@ -97,8 +99,9 @@ async def _print(certificate: Certificate, settings: Settings) -> bytes:
 def _render(text: CertificateText, settings: Settings) -> bytes:
     """Fonts are read once per process, in the thread that renders first."""
     where = str(settings.certificate_fonts or "")
-    if where not in _fonts:
-        _fonts[where] = load_fonts(settings.certificate_fonts)
+    with _reading:
+        if where not in _fonts:
+            _fonts[where] = load_fonts(settings.certificate_fonts)
     return render_pdf(text, _fonts[where])
 
 

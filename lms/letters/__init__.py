@@ -1,5 +1,6 @@
 """What our mails say. A letter is pure data; one template sets all of them as text and as HTML."""
 
+import re
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -12,6 +13,10 @@ _templates = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+
+
+# What mail programs make a link of: an address, a domain.
+_LINK = re.compile(r"[/@]|\w\.\w{2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,15 @@ class Letter:
         return _templates.get_template("letter.html").render(letter=self)
 
 
+def _greeting(words: str, name: str, end: str) -> str:
+    """Without a name that would be a link: anybody can sign up a stranger's address under any name."""
+    return words.rstrip(",") + end if _LINK.search(name) else f"{words} {name}{end}"
+
+
 def welcome(name: str, school: str, link: str) -> Letter:
     return Letter(
         subject=f"Welcome to {school}",
-        greeting=f"Hello {name},",
+        greeting=_greeting("Hello", name, ","),
         paragraphs=(
             f"Your account at {school} is ready. Sign in with this email address and the password you chose.",
             "Pick a course, go at your own pace, and when you finish it your certificate comes by mail.",
@@ -47,7 +57,7 @@ def welcome(name: str, school: str, link: str) -> Letter:
 def already_registered(name: str, school: str, link: str) -> Letter:
     return Letter(
         subject=f"You already have an account at {school}",
-        greeting=f"Hello {name},",
+        greeting=_greeting("Hello", name, ","),
         paragraphs=(
             f"Somebody, probably you, tried to sign up at {school} with this address, which already has an account.",
             "If it was you, simply sign in. If it was not, there is nothing you need to do: nothing was changed.",
@@ -60,7 +70,7 @@ def already_registered(name: str, school: str, link: str) -> Letter:
 def certificate_issued(name: str, school: str, course_title: str, number: str, link: str) -> Letter:
     return Letter(
         subject=f"Your certificate: {course_title}",
-        greeting=f"Congratulations, {name}!",
+        greeting=_greeting("Congratulations,", name, "!"),
         paragraphs=(
             f"You have completed {course_title}. Your certificate is attached to this mail.",
             f"Its number is {number}. Anybody can check that it is genuine at the address below.",
