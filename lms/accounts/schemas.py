@@ -8,11 +8,13 @@ from msgspec import Meta
 from lms.accounts.documents import Role
 from lms.schemas import Input, Moment, Output
 
+# What an address may have unquoted (RFC 5322 3.2.3, and RFC 6531 for other scripts), without what headers decode.
+_ATOM = r"(?:(?!=\?)[^@\s\x00-\x20\x7f()<>\[\]:;,\\\".])"
 EmailText = Annotated[
     str,
     Meta(
         max_length=254,
-        pattern=r"^\s*[^@\s\x00-\x1f<>\"]{1,64}@[^@\s\x00-\x1f<>\".]+(\.[^@\s\x00-\x1f<>\".]+)+\s*$",
+        pattern=rf"^(?!\s*[^@]{{65}})\s*{_ATOM}+(?:\.{_ATOM}+)*@{_ATOM}+(?:\.{_ATOM}+)+\s*$",
         description="An email address; compared in lower case.",
         examples=["sam@school.example"],
     ),
