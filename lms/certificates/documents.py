@@ -15,7 +15,10 @@ class CertificateStatus(StrEnum):
 
 
 class Certificate(BaseDocument):
-    """`_id` is the enrolment's id, so that once is once by construction. Names and titles are a snapshot."""
+    """`_id` is the enrolment's id, so that once is once by construction. Names and titles are a snapshot.
+
+    `seq` is its place among all that the student can see change.
+    """
 
     student_id: UUID
     course_id: UUID
@@ -31,6 +34,7 @@ class Certificate(BaseDocument):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     reason: str | None = None
+    seq: int = 0
 
     class Settings:
         name = "certificates"

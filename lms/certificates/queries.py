@@ -25,13 +25,13 @@ async def list_certificates(
     student_id: UUID, paging: Paging, settings: Settings
 ) -> tuple[list[CertificateRead], int | None, str | None]:
     """Through the completed enrolments, whose ids the certificates have: both are found by their own keys."""
-    completed = {"student_id": student_id, "status": EnrollmentStatus.COMPLETED.value}
+    completed = {"student_id": student_id, "status": EnrollmentStatus.COMPLETED.value, "certificate_issued": True}
     projection = {"created_at": 1}
     enrollments = Enrollment.get_pymongo_collection()
     rows, total, cursor = await find_page(enrollments, completed, NEWEST_FIRST, paging, projection)
     found = Certificate.get_pymongo_collection().find({"_id": {"$in": [row["_id"] for row in rows]}})
     issued = {one["_id"]: one async for one in found}
-    return [shown(issued[row["_id"]], settings) for row in rows if row["_id"] in issued], total, cursor
+    return [shown(issued[row["_id"]], settings) for row in rows], total, cursor
 
 
 def shown(raw: Mapping[str, Any], settings: Settings) -> CertificateRead:

@@ -15,6 +15,7 @@ from lms.certificates.pdf import CertificateText, Fonts, MissingGlyph, load_font
 from lms.clock import utc_now
 from lms.courses.documents import Course
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
+from lms.enrollments.sequence import next_student_seq
 from lms.mail import Attachment, Mail, message_id_for
 from lms.outbox.documents import AlreadyDone, Event
 from lms.outbox.jobs import JobContext, PermanentFailure, job
@@ -37,7 +38,10 @@ async def generate_certificate(event: Event, context: JobContext) -> None:
     pdf = CertificatePdf(id=certificate.id, content=await _print(certificate, context.settings))
 
     async def issue(session: Session) -> None:
+        certificate.seq = await next_student_seq(certificate.student_id, session)
         await certificate.insert(session=session)
+        issued = {"$set": {"certificate_issued": True}}
+        await Enrollment.get_pymongo_collection().update_one({"_id": enrollment_id}, issued, session=session)
         await pdf.insert(session=session)
         await Event.emit(
             session, "certificate.issued", [send_certificate_email.name], certificate_id=str(certificate.id)

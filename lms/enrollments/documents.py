@@ -44,7 +44,8 @@ class LessonProgress(BaseModel):
 class Enrollment(BaseDocument):
     """`progress` maps lesson ids: required ones enter at enrolment, which pins them, others at their first report.
 
-    `seq` is the place of the last state transition among all that this student can see change.
+    `certificate_issued` is set in the transaction that issues it. `seq` is the place of the last state transition among
+    all that this student can see change.
     """
 
     student_id: UUID
@@ -56,6 +57,7 @@ class Enrollment(BaseDocument):
     last_activity_at: datetime | None = None
     completed_at: datetime | None = None
     grade: float | None = None
+    certificate_issued: bool = False
     seq: int = 0
     changed_at: datetime = Field(default_factory=utc_now)
 

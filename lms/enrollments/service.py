@@ -35,19 +35,15 @@ from lms.enrollments.rules import (
     reset,
 )
 from lms.enrollments.schemas import ProgressReport, ProgressResult
+from lms.enrollments.sequence import next_student_seq
 from lms.ids import SHORT_ID
 from lms.outbox.documents import Event
 from lms.schemas import Moment
-from lms.transactions import Session, in_transaction, next_number
+from lms.transactions import Session, in_transaction
 
 
 def _enrollments() -> AsyncCollection[dict[str, Any]]:
     return Enrollment.get_pymongo_collection()
-
-
-async def next_student_seq(student_id: UUID, session: Session) -> int:
-    """The next number among all that this student can see change."""
-    return await next_number("student_counters", student_id, session)
 
 
 async def enroll(caller: Caller, course_id: UUID, session: Session) -> dict[str, Any]:

@@ -20,7 +20,7 @@ async def a_completed_enrollment(student: User, course: Course, **fields: Any) -
 
 
 async def a_certificate(student: User, course: Course, **fields: Any) -> Certificate:
-    enrollment = await a_completed_enrollment(student, course)
+    enrollment = await a_completed_enrollment(student, course, certificate_issued=True)
     values: dict[str, Any] = {
         "id": enrollment.id,
         "student_id": student.id,

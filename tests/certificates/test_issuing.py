@@ -73,9 +73,11 @@ async def test_a_completed_enrolment_gets_its_certificate_and_the_mail_is_due(
         "expires_at": None,
         "revoked_at": None,
         "reason": None,
+        "seq": 1,
     }
     stored = await Enrollment.get(enrollment.id)
     assert stored is not None
+    assert stored.certificate_issued
     assert certificate.issued_at == stored.completed_at
     paper = read(pdf.content)
     assert {"Sam Okafor", "Plants of the tidal zone", "Instructor Ivy Okafor", "Tidewater School"} <= set(paper.lines)
