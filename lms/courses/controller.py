@@ -170,7 +170,7 @@ class LessonController(Controller):
     path = "/courses/{course_id:uuid}"
     tags = ["lessons"]
 
-    @post("/modules", status_code=201, guards=[requires(*STAFF)], opt=_write_opt())
+    @post("/modules", status_code=201, guards=[requires(*STAFF)], opt=_write_opt(CourseTooLarge))
     async def create_module(
         self,
         course_id: FromPath[UUID],
@@ -181,7 +181,7 @@ class LessonController(Controller):
         """Append a module, or with `parent_id` a sub-module."""
 
         async def add(session: Session) -> Answer:
-            module, _ = await service.add_module(user, course_id, data, session)
+            module = await service.add_module(user, course_id, data, session)
             location = {"Location": f"/api/v1/courses/{course_id}"}
             return Answer(ModuleRead.of(module), 201, location)
 

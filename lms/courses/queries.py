@@ -1,13 +1,15 @@
 """The reads of courses. None of them but `lesson_with_body` touches lesson content."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from lms.accounts.documents import Role
 from lms.courses.documents import Course, CourseStats, CourseStatus
-from lms.courses.rules import in_order, is_open
+from lms.courses.rules import in_order, is_open, numbered
 from lms.courses.schemas import CourseRead, CourseSummary
+from lms.transactions import Session
 from lms.web.lists import Paging, Sort, find_page
 
 HEAD = {"modules": 0, "lessons": 0, "loaded": 0}
@@ -93,8 +95,8 @@ def _computed(raw: Mapping[str, Any], stats: Mapping[str, Any] | None) -> dict[s
     }
 
 
-async def heads(course_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-    """Id, title, slug, picture and instructor of courses, in one command."""
-    projection = {"title": 1, "slug": 1, "thumbnail_url": 1, "instructor_id": 1}
-    found = Course.get_pymongo_collection().find({"_id": {"$in": list(course_ids)}}, projection)
-    return {row["_id"]: row async for row in found}
+async def slugs_like(base: str, session: Session | None = None, *, but: UUID | None = None) -> set[str]:
+    """Which of `base` and its numbered kin are taken, by other courses than `but`."""
+    alike = {"slug": {"$in": [base, re.compile(f"^{re.escape(numbered(base))}[0-9]+$")]}, "_id": {"$ne": but}}
+    found = Course.get_pymongo_collection().find(alike, {"slug": 1}, session=session)
+    return {str(row["slug"]) async for row in found}

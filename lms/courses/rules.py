@@ -46,7 +46,7 @@ class CourseNotPublishable(Conflict):
 
 
 class CourseTooLarge(TooLarge):
-    detail = "With this lesson the course would be larger than 12 MB."
+    detail = "This would make the course larger than 12 MB."
 
 
 class ModuleUnknown(Invalid):
@@ -91,6 +91,9 @@ def check_publishable(lessons: Sequence[Mapping[str, Any]]) -> None:
     """Raises `CourseNotPublishable` with everything that is missing."""
     if not lessons:
         raise CourseNotPublishable(missing=["lessons"])
+    if not any(lesson["required"] for lesson in lessons):
+        # Nobody could ever complete it.
+        raise CourseNotPublishable(missing=["required_lessons"])
 
 
 def check_lesson_content(content_type: ContentType, video_url: str | None) -> None:
@@ -110,7 +113,13 @@ def free_slug(wanted: str, taken: set[str]) -> str:
     """`wanted`, or with the first free number behind it."""
     if wanted not in taken:
         return wanted
-    return next(slug for number in range(2, len(taken) + 3) if (slug := f"{wanted[:74]}-{number}") not in taken)
+    base = numbered(wanted)
+    return next(slug for number in range(2, len(taken) + 3) if (slug := f"{base}{number}") not in taken)
+
+
+def numbered(slug: str) -> str:
+    """What a number is put behind, short enough that the result is no longer than a slug may be."""
+    return f"{slug[:74].rstrip('-')}-"
 
 
 def in_order(

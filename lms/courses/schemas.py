@@ -12,17 +12,20 @@ Title = Annotated[
     str,
     Meta(
         max_length=400,
-        pattern=r"(?s)^\s*\S(?:.{0,253}\S)?\s*$",
-        description="1 to 255 characters after trimming.",
+        pattern=r"^\s*[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,253}[^\s\x00-\x1f\x7f])?\s*$",
+        description="1 to 255 characters after trimming, in one line.",
         examples=["Plants of the tidal zone"],
     ),
 ]
+_WORD = r"[^\x00-/:-`{-\xbf\s\u2000-\u206f]"
 Slug = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=80,
-        pattern=r"^[^\W_]+(?:-[^\W_]+)*$",
+        # Says what is left out and not what is let in: a regular expression has no word for the vowel signs of Hindi.
+        # A bare `$` would let a line break through at the end.
+        pattern=rf"^{_WORD}+(?:-{_WORD}+)*$(?!\n)",
         description="Lower-case words joined by hyphens; unique.",
         examples=["plants-of-the-tidal-zone"],
     ),
@@ -32,10 +35,10 @@ Category = Annotated[str, Meta(min_length=1, max_length=100, examples=["biology"
 Tag = Annotated[str, Meta(min_length=1, max_length=50, examples=["plants"])]
 Tags = Annotated[list[Tag], Meta(max_length=50)]
 WebAddress = Annotated[
-    str, Meta(max_length=500, pattern=r"^https?://[^\s]+$", examples=["https://media.school.example/tide.webp"])
+    str, Meta(max_length=500, pattern=r"^https?://[^\s]+$(?!\n)", examples=["https://media.school.example/tide.webp"])
 ]
 VideoAddress = Annotated[
-    str, Meta(max_length=2000, pattern=r"^https?://[^\s]+$", examples=["https://media.school.example/tide.mp4"])
+    str, Meta(max_length=2000, pattern=r"^https?://[^\s]+$(?!\n)", examples=["https://media.school.example/tide.mp4"])
 ]
 Minutes = Annotated[int, Meta(ge=1, le=100_000, description="Whole minutes.", examples=[12])]
 Content = Annotated[str, Meta(max_length=1_000_000, description="Markdown.", examples=["# The tidal zone\n\n..."])]

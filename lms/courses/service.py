@@ -42,22 +42,27 @@ EDITING = {
     "lessons.module_id": 1,
     "lessons.order": 1,
 }
-SLUG_TRIES = 100
 
 
-async def editable_course(caller: Caller, course_id: UUID, projection: Mapping[str, Any]) -> dict[str, Any]:
-    """The course, if the caller is of its staff. Hidden courses are 404 for outsiders, published ones 403."""
-    found = await queries.course(course_id, {**queries.RIGHTS, **projection})
-    check_can_edit(found, staff=found is not None and is_staff(found, caller.id, caller.role))
+async def editable_course(
+    caller: Caller, course_id: UUID, projection: Mapping[str, Any], session: Session | None = None
+) -> dict[str, Any]:
+    """The course, if the caller is of its staff. Hidden courses are 404 for outsiders, published ones 403.
+
+    With a session as that transaction sees it, so that two editors cannot give one place twice.
+    """
+    found = await Course.get_pymongo_collection().find_one({"_id": course_id}, projection, session=session)
     if found is None:
         raise CourseNotFound
+    check_can_edit(found, staff=is_staff(found, caller.id, caller.role))
     return found
 
 
 async def create_course(caller: Caller, data: CourseCreate, session: Session) -> Course:
     check_metadata(len(msgspec.json.encode(data.metadata)))
     given = _tidy(msgspec.structs.asdict(data))
-    slug = data.slug or await _unused_slug(slug_of(data.title), session)
+    base = slug_of(data.title)
+    slug = data.slug or free_slug(base, await queries.slugs_like(base, session))
     own = {"slug": slug, "instructor_id": caller.id, "seq": await next_course_seq(session)}
     course = Course.model_validate(given | own)
     if data.slug is not None and await Course.find_one({"slug": slug}, session=session) is not None:
@@ -66,18 +71,12 @@ async def create_course(caller: Caller, data: CourseCreate, session: Session) ->
     return course
 
 
-async def _unused_slug(base: str, session: Session) -> str:
-    numbered = {"slug": {"$in": [base, *(f"{base[:74]}-{number}" for number in range(2, SLUG_TRIES))]}}
-    found = Course.get_pymongo_collection().find(numbered, {"slug": 1}, session=session)
-    return free_slug(base, {row["slug"] async for row in found})
-
-
 async def update_course(caller: Caller, course_id: UUID, data: CourseUpdate, tags: list[str] | None) -> dict[str, Any]:
     """Set what is named. Raises `RevisionMismatch` with the current values of the named fields, `SlugTaken`."""
     changes = _tidy(data.changes())
     if "metadata" in changes:
         check_metadata(len(msgspec.json.encode(changes["metadata"])))
-    shown = dict.fromkeys(changes, 1)
+    shown = {**queries.RIGHTS, **dict.fromkeys(changes, 1)}
     found = await editable_course(caller, course_id, shown)
     _check_seen(found, tags, changes, strong_tag(found["rev"], found["outline_rev"]))
     precondition = {"_id": course_id} if tags is None else {"_id": course_id, "rev": found["rev"]}
@@ -91,14 +90,12 @@ async def update_course(caller: Caller, course_id: UUID, data: CourseUpdate, tag
         updated = await in_transaction(write)
     except DuplicateKeyError:
         raise SlugTaken(slug=changes["slug"]) from None
-    return updated or await _lost_race(course_id, changes)
+    return updated or await _lost_race(caller, course_id, changes)
 
 
-async def _lost_race(course_id: UUID, named: Mapping[str, Any]) -> dict[str, Any]:
+async def _lost_race(caller: Caller, course_id: UUID, named: Mapping[str, Any]) -> dict[str, Any]:
     """Between the read and the write somebody else wrote: always raises, with what stands there now."""
-    current = await queries.course(course_id, {**queries.RIGHTS, **dict.fromkeys(named, 1)})
-    if current is None:
-        raise CourseNotFound
+    current = await editable_course(caller, course_id, {**queries.RIGHTS, **dict.fromkeys(named, 1)})
     raise RevisionMismatch(
         strong_tag(current["rev"], current["outline_rev"]), {name: current.get(name) for name in named}
     )
@@ -111,45 +108,41 @@ def _check_seen(found: Mapping[str, Any], tags: list[str] | None, named: Mapping
 
 async def set_status(caller: Caller, course_id: UUID, status: CourseStatus, session: Session) -> dict[str, Any]:
     """Publish, unpublish or archive; doing it again changes nothing."""
-    found = await editable_course(caller, course_id, {"lessons.id": 1})
+    found = await editable_course(caller, course_id, queries.OUTLINE, session)
     if status is CourseStatus.PUBLISHED:
         check_publishable(found["lessons"])
     changes: dict[str, Any] = {"status": status.value}
     if status is CourseStatus.PUBLISHED:
         changes["published_at"] = utc_now()
     wanted = {"_id": course_id, "status": {"$ne": status.value}}
-    changed = await _update(wanted, {"$set": changes, "$inc": {"rev": 1}}, session)
-    if changed is None:
-        changed = await Course.get_pymongo_collection().find_one({"_id": course_id}, queries.OUTLINE, session=session)
-    if changed is None:
-        raise CourseNotFound
-    return changed
+    return await _update(wanted, {"$set": changes, "$inc": {"rev": 1}}, session) or found
 
 
-async def add_module(caller: Caller, course_id: UUID, data: ModuleCreate, session: Session) -> tuple[Module, int]:
-    """Append a module, or to a parent a sub-module. Returns it with the outline's new revision."""
-    found = await _outline_for_edit(caller, course_id, session)
+async def add_module(caller: Caller, course_id: UUID, data: ModuleCreate, session: Session) -> Module:
+    """Append a module, or to a parent a sub-module."""
+    found = await editable_course(caller, course_id, EDITING, session)
     if data.parent_id is not None and data.parent_id not in {module["id"] for module in found["modules"]}:
         raise ModuleUnknown("#/parent_id")
     order = next_order(data.parent_id, found["modules"], found["lessons"])
     module = Module(title=data.title.strip(), parent_id=data.parent_id, order=order)
     change = {"$push": {"modules": module.model_dump()}, "$inc": {"outline_rev": 1}}
-    updated = await _update({"_id": course_id}, change, session)
-    return module, updated["outline_rev"] if updated else 0
+    await _update({"_id": course_id}, change, session)
+    await _check_size(course_id, session, module=module.title)
+    return module
 
 
 async def add_lesson(caller: Caller, course_id: UUID, data: LessonCreate, session: Session) -> Lesson:
     """Append a lesson to its module, or to the untitled default module, which is made when it is first needed."""
     check_lesson_content(data.content_type, data.video_url)
     check_metadata(len(msgspec.json.encode(data.metadata)))
-    found = await _outline_for_edit(caller, course_id, session)
+    found = await editable_course(caller, course_id, EDITING, session)
     module, is_new = _module_for(found["modules"], data.module_id)
     fields = _tidy(msgspec.structs.asdict(data))
     place = {"module_id": module.id, "order": next_order(module.id, found["modules"], found["lessons"])}
     lesson = Lesson.model_validate({**fields, **place, "slug": _lesson_slug(data, found["lessons"])})
     push: dict[str, Any] = {"lessons": lesson.model_dump()} | ({"modules": module.model_dump()} if is_new else {})
     await _update({"_id": course_id}, {"$push": push, "$inc": {"outline_rev": 1}}, session)
-    await _check_size(course_id, lesson.title, session)
+    await _check_size(course_id, session, lesson=lesson.title)
     return lesson
 
 
@@ -171,21 +164,12 @@ def _lesson_slug(data: LessonCreate, lessons: Sequence[Mapping[str, Any]]) -> st
     return data.slug
 
 
-async def _check_size(course_id: UUID, lesson_title: str, session: Session) -> None:
+async def _check_size(course_id: UUID, session: Session, **cause: Any) -> None:
     """Judged after the write and inside its transaction, so that a course that grew too large never was."""
     pipeline = [{"$match": {"_id": course_id}}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]
     found = await (await Course.get_pymongo_collection().aggregate(pipeline, session=session)).to_list(1)
     if found and found[0]["size"] > MAX_COURSE_BYTES:
-        raise CourseTooLarge(lesson=lesson_title)
-
-
-async def _outline_for_edit(caller: Caller, course_id: UUID, session: Session) -> dict[str, Any]:
-    """The tree as this transaction sees it, so that two editors cannot give one place twice."""
-    found = await Course.get_pymongo_collection().find_one({"_id": course_id}, EDITING, session=session)
-    check_can_edit(found, staff=found is not None and is_staff(found, caller.id, caller.role))
-    if found is None:
-        raise CourseNotFound
-    return found
+        raise CourseTooLarge(**cause)
 
 
 async def update_lesson(
@@ -203,10 +187,12 @@ async def update_lesson(
     if not changes:
         return lesson
     # The revision that was judged is the one that is changed; without If-Match a lost race is simply judged again.
-    match = {"_id": course_id, "lessons": {"$elemMatch": {"id": lesson_id, "rev": lesson["rev"]}}}
+    match: dict[str, Any] = {"_id": course_id, "lessons": {"$elemMatch": {"id": lesson_id, "rev": lesson["rev"]}}}
+    if "slug" in changes:
+        match["$nor"] = [{"lessons": {"$elemMatch": {"slug": changes["slug"], "id": {"$ne": lesson_id}}}}]
     change = {
-        "$set": {f"lessons.$.{name}": value for name, value in changes.items()},
-        "$inc": {"lessons.$.rev": 1, "outline_rev": 1},
+        "$set": {f"lessons.$[one].{name}": value for name, value in changes.items()},
+        "$inc": {"lessons.$[one].rev": 1, "outline_rev": 1},
     }
     if await in_transaction(lambda session: _sized_update(match, change, merged, session)) is None:
         return await update_lesson(caller, course_id, lesson_id, data, tags)
@@ -216,14 +202,14 @@ async def update_lesson(
 async def _sized_update(
     match: Mapping[str, Any], change: Mapping[str, Any], lesson: Mapping[str, Any], session: Session
 ) -> dict[str, Any] | None:
-    updated = await _update(match, change, session)
+    updated = await _update(match, change, session, [{"one.id": lesson["id"]}])
     if updated is not None:
-        await _check_size(match["_id"], lesson["title"], session)
+        await _check_size(match["_id"], session, lesson=lesson["title"])
     return updated
 
 
 async def _editable_lesson(caller: Caller, course_id: UUID, lesson_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = await editable_course(caller, course_id, {"lessons.id": 1, "lessons.slug": 1})
+    found = await editable_course(caller, course_id, EDITING)
     one = await queries.lesson_with_body(course_id, lesson_id)
     lessons = one.get("lessons", []) if one else []
     if not lessons:
@@ -231,7 +217,12 @@ async def _editable_lesson(caller: Caller, course_id: UUID, lesson_id: str) -> t
     return found, lessons[0]
 
 
-async def _update(match: Mapping[str, Any], change: Mapping[str, Any], session: Session) -> dict[str, Any] | None:
+async def _update(
+    match: Mapping[str, Any],
+    change: Mapping[str, Any],
+    session: Session,
+    array_filters: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any] | None:
     """Change one course and give the change its number among all course changes; None where nothing matched."""
     stamped = {**change.get("$set", {}), "updated_at": utc_now(), "seq": await next_course_seq(session)}
     return await Course.get_pymongo_collection().find_one_and_update(
@@ -239,6 +230,7 @@ async def _update(match: Mapping[str, Any], change: Mapping[str, Any], session: 
         {**change, "$set": stamped},
         projection=queries.OUTLINE,
         return_document=ReturnDocument.AFTER,
+        array_filters=array_filters,
         session=session,
     )
 

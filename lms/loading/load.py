@@ -11,7 +11,8 @@ import msgspec
 from lms.accounts.documents import Role, User
 from lms.accounts.rules import normal_email
 from lms.courses.documents import Course
-from lms.courses.rules import free_slug
+from lms.courses.queries import slugs_like
+from lms.courses.rules import CourseNotPublishable, check_publishable, free_slug
 from lms.courses.slugs import slug_of
 from lms.loading.apply import ChangedSincePlan, apply
 from lms.loading.detect import Found, read_path
@@ -19,7 +20,6 @@ from lms.loading.faults import Fault, Faults
 from lms.loading.plan import Action, CoursePlan, plan_course
 from lms.loading.source import SourceCourse
 
-SLUG_TRIES = 100
 OK, FAULTY, REFUSED = 0, 1, 2
 
 
@@ -114,10 +114,7 @@ async def _slug_for(course: SourceCourse, stored: Mapping[str, Any] | None, take
     if given is None and stored is not None:
         return str(stored["slug"])
     base = given or slug_of(course.head.title)
-    tries = [base, *(f"{base[:74]}-{number}" for number in range(2, SLUG_TRIES))]
-    others = {"slug": {"$in": tries}} | ({"_id": {"$ne": stored["_id"]}} if stored else {})
-    rows = Course.get_pymongo_collection().find(others, {"slug": 1})
-    in_use = taken | {str(row["slug"]) async for row in rows}
+    in_use = taken | await slugs_like(base, but=stored["_id"] if stored else None)
     if given is None:
         return free_slug(base, in_use)
     if given in in_use:
@@ -149,6 +146,12 @@ async def _owner(options: LoadOptions) -> UUID | Refusal:
 def _refusal(course: CourseReport, owner: UUID | Refusal | None, options: LoadOptions) -> Refusal | None:
     if _is_new(course) and isinstance(owner, Refusal):
         return owner
+    if options.publish and course.plan is not None and _is_new(course):
+        try:
+            check_publishable([item.fields for item in course.plan.items if item.kind == "lesson"])
+        except CourseNotPublishable:
+            message = "A course that is published needs a required lesson; load it without --publish."
+            return Refusal(code="course_not_publishable", message=message)
     edited = course.plan.edited if course.plan is not None else []
     if not edited or options.overwrite_edits:
         return None

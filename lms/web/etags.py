@@ -53,7 +53,7 @@ class ConditionalReads(ASGIMiddleware):
         if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
             await next_app(scope, receive, send)
             return
-        wanted = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
+        wanted = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
         start: HTTPResponseStartEvent | None = None
 
         async def send_conditionally(message: Message) -> None:

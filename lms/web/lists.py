@@ -3,9 +3,9 @@
 import asyncio
 import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -23,7 +23,8 @@ T = TypeVar("T")
 MAX_OFFSET = 10_000
 DEFAULT_SIZE = 20
 MAX_SIZE = 100
-MAX_CURSOR = 2_000
+MAX_CURSOR = 4_000
+PLACE = "place"
 
 
 class Page(Output, Generic[T]):
@@ -94,6 +95,11 @@ class Sort:
             branches.append(equal | {name: {"$gt" if direction > 0 else "$lt": values[position]}})
         return {"$or": branches}
 
+    @property
+    def name(self) -> str:
+        """Tells one order from another, so that a cursor of one is no cursor of the other."""
+        return ",".join(f"{'-' if direction < 0 else ''}{field}" for field, direction in self.fields)
+
     def values_of(self, row: Mapping[str, Any]) -> list[Any]:
         return [row[name] for name, _ in self.fields]
 
@@ -110,12 +116,12 @@ async def find_page(
         found = collection.find(wanted, projection).sort(list(sort.fields)).skip(paging.offset).limit(paging.size)
         rows, total = await asyncio.gather(found.to_list(), collection.count_documents(wanted, limit=MAX_OFFSET + 1))
         return rows, total, None
-    start = sort.after(decode_cursor(paging.cursor, len(sort.fields))) if paging.cursor else {}
+    start = sort.after(decode_cursor(paging.cursor, sort.name, len(sort.fields))) if paging.cursor else {}
     query = {"$and": [wanted, start]} if start else wanted
     rows = await collection.find(query, projection).sort(list(sort.fields)).limit(paging.size + 1).to_list()
     more = len(rows) > paging.size
     rows = rows[: paging.size]
-    return rows, None, encode_cursor(sort.values_of(rows[-1])) if more else None
+    return rows, None, encode_cursor(sort.name, sort.values_of(rows[-1])) if more else None
 
 
 def answer_list(
@@ -150,7 +156,7 @@ def _respond(request: Request[Any, Any, Any], body: Output, links: Mapping[str, 
 
 
 def _link(request: Request[Any, Any, Any], changes: Mapping[str, Any]) -> str:
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in {"page", "cursor"}]
+    kept = [(name, value) for name, value in request.query_params.items() if name not in {"page", "cursor"}]
     return f"{request.url.path}?{urlencode([*kept, *changes.items()])}"
 
 
@@ -158,35 +164,34 @@ def slice_page(rows: Sequence[T], paging: Paging) -> tuple[list[T], int | None, 
     """A page of rows that are all at hand, as those of one course are."""
     if paging.cursor is None:
         return list(rows[paging.offset : paging.offset + paging.size]), len(rows), None
-    start = decode_cursor(paging.cursor, 1)[0] if paging.cursor else 0
-    if not isinstance(start, int):
+    start = decode_cursor(paging.cursor, PLACE, 1)[0] if paging.cursor else 0
+    if not isinstance(start, int) or start < 0:
         raise _bad_cursor()
     end = start + paging.size
-    return list(rows[start:end]), None, encode_cursor([end]) if end < len(rows) else None
+    return list(rows[start:end]), None, encode_cursor(PLACE, [end]) if end < len(rows) else None
 
 
-def encode_cursor(values: Sequence[Any]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode([_tagged(value) for value in values])).rstrip(b"=").decode()
+def encode_cursor(order: str, values: Sequence[Any]) -> str:
+    text = msgspec.json.encode((order, [_tagged(value) for value in values]))
+    return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
-def decode_cursor(text: str, length: int) -> list[Any]:
+def decode_cursor(text: str, order: str, length: int) -> list[Any]:
     """Raises 422 for anything that `encode_cursor` did not make for a list of this order."""
     try:
-        raw = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=list[tuple[str, Any]])
-        values = [_untagged(kind, value) for kind, value in raw]
-    except (ValueError, TypeError, msgspec.MsgspecError):
+        padded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        made_for, tagged = msgspec.json.decode(padded, type=_CursorText)
+        values = [_untagged(kind, value) for kind, value in tagged]
+    except (ValueError, KeyError, OverflowError, msgspec.MsgspecError):
         raise _bad_cursor() from None
-    if len(values) != length:
+    if (made_for, len(values)) != (order, length):
         raise _bad_cursor()
     return values
 
 
-_KINDS: dict[str, Callable[[Any], Any]] = {
-    "u": UUID,
-    "t": datetime.fromisoformat,
-    "s": lambda value: msgspec.convert(value, str),
-    "i": lambda value: msgspec.convert(value, int | None),
-}
+_CursorText = tuple[str, list[tuple[str, str | int]]]
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_KINDS: dict[str, Any] = {"u": UUID, "t": datetime, "s": str, "i": _Integer}
 
 
 def _tagged(value: Any) -> tuple[str, Any]:
@@ -198,9 +203,9 @@ def _tagged(value: Any) -> tuple[str, Any]:
 
 
 def _untagged(kind: str, value: Any) -> Any:
-    if kind not in _KINDS:
-        raise ValueError(kind)
-    return _KINDS[kind](value)
+    found = msgspec.convert(value, _KINDS[kind])
+    # The driver cannot send a time that is out of range in UTC.
+    return found.astimezone(UTC) if isinstance(found, datetime) else found
 
 
 def _bad_cursor() -> Invalid:

@@ -246,3 +246,13 @@ async def test_a_place_without_courses_is_a_fault(school: School, tmp_path: Path
     report = await load([tmp_path / "gone"], LoadOptions())
     assert report.exit_code == FAULTY
     assert [error.code for one in report.courses for error in one.errors] == ["no_folder"]
+
+
+async def test_a_course_that_nobody_could_complete_is_not_published(school: School) -> None:
+    school.files["tides/course.yaml"] = "title: Tides\n"
+    for name in [one for one in school.files if one.startswith("tides/") and one.endswith(".md")]:
+        school.files[name] = "---\nrequired: false\n---\nRead this.\n"
+    report = await school.load("tides", publish=True)
+    assert (report.exit_code, codes(report.courses)) == (REFUSED, ["course_not_publishable"])
+    assert await Course.count() == 0
+    assert (await school.load("tides")).exit_code == OK
