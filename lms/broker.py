@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from taskiq import AckableMessage
 from taskiq.serializers import JSONSerializer
 from taskiq_redis import RedisStreamBroker
@@ -26,7 +26,10 @@ from lms.settings import Settings
 BLOCK_MILLISECONDS = 1_000
 MAX_DELIVERIES = 5
 MAX_DEAD = 10_000
+MOST_PENDING = 1_000
+FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
+DECLARE_SECONDS = 2
 FORGOTTEN_CONSUMER_MILLISECONDS = 86_400_000
 
 logger = structlog.get_logger("lms.queue")
@@ -59,15 +62,16 @@ class ReliableStreamBroker(RedisStreamBroker):
     def redis(self) -> Redis:
         return Redis(connection_pool=self.connection_pool)
 
-    async def startup(self) -> None:
-        """Redis may be away when a worker starts; the group is made when it is there."""
+    async def _declare_consumer_group(self) -> None:
+        """What a starting worker does, and one whose Redis was away or wiped; it may be away still."""
         with contextlib.suppress(RedisError, OSError):
-            await super().startup()
+            async with asyncio.timeout(DECLARE_SECONDS):
+                await super()._declare_consumer_group()
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Messages for this worker, for ever; survives every loss of Redis."""
+        """Messages for this worker, for ever; survives every loss of Redis. The outbox sends again what was lost."""
         heartbeat = asyncio.create_task(self._keep_running_messages())
-        pause = 0.1
+        pause = FIRST_PAUSE_SECONDS
         away = False
         try:
             while True:
@@ -76,25 +80,16 @@ class ReliableStreamBroker(RedisStreamBroker):
                         yield message
                     if away:
                         logger.info("redis_is_back")
-                    pause, away = 0.1, False
+                    pause, away = FIRST_PAUSE_SECONDS, False
                 except (RedisError, OSError) as error:
-                    if not await self._made_group(error):
-                        if not away:
-                            logger.warning("redis_is_away", error=str(error))
-                        away = True
-                        await asyncio.sleep(pause)
-                        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                    if not away:
+                        logger.warning("redis_is_away", error=str(error))
+                    away = True
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                    await self._declare_consumer_group()
         finally:
             heartbeat.cancel()
-
-    async def _made_group(self, error: Exception) -> bool:
-        """A wiped Redis has no group; making it is all that is needed, since the outbox sends again what was lost."""
-        if not (isinstance(error, ResponseError) and "NOGROUP" in str(error)):
-            return False
-        with contextlib.suppress(RedisError, OSError):
-            await self._declare_consumer_group()
-            return True
-        return False
 
     async def _next_messages(self) -> list[AckableMessage]:
         if time.monotonic() >= self._next_claim:
@@ -122,7 +117,7 @@ class ReliableStreamBroker(RedisStreamBroker):
                 count=self.count,
             )
             found = [(one, fields) for one, fields in answer[1] if fields and one not in self.running]
-            deliveries = await self._deliveries(redis, [one for one, _ in found])
+            deliveries = await self._deliveries(redis) if found else {}
             taken: list[AckableMessage] = []
             for message_id, fields in found:
                 if deliveries.get(message_id, 1) > MAX_DELIVERIES:
@@ -131,11 +126,10 @@ class ReliableStreamBroker(RedisStreamBroker):
                     taken.append(self._message(message_id, fields))
             return taken
 
-    async def _deliveries(self, redis: Redis, ids: list[bytes]) -> dict[bytes, int]:
-        if not ids:
-            return {}
+    async def _deliveries(self, redis: Redis) -> dict[bytes, int]:
+        """How often each message that is this worker's now was handed out."""
         pending: Any = await redis.xpending_range(
-            self.queue_name, self.consumer_group_name, min(ids), max(ids), 1000, consumername=self.consumer_name
+            self.queue_name, self.consumer_group_name, "-", "+", MOST_PENDING, consumername=self.consumer_name
         )
         return {one["message_id"]: one["times_delivered"] for one in pending}
 
@@ -149,7 +143,8 @@ class ReliableStreamBroker(RedisStreamBroker):
 
     def _message(self, message_id: bytes, fields: dict[bytes, bytes]) -> AckableMessage:
         self.running.add(message_id)
-        return AckableMessage(data=fields[b"data"], ack=self._acknowledge(message_id))
+        # What somebody else put here has no data: the receiver cannot read that either, says so and acknowledges it.
+        return AckableMessage(data=fields.get(b"data", b""), ack=self._acknowledge(message_id))
 
     def _acknowledge(self, message_id: bytes) -> Callable[[], Awaitable[None]]:
         async def acknowledge() -> None:
@@ -207,7 +202,9 @@ def open_broker(settings: Settings, run: Callable[[str, UUID], Awaitable[Any]]) 
     broker = ReliableStreamBroker(
         settings.redis_url,
         queue_name=f"{settings.redis_prefix}:jobs",
-        idle_seconds=2 * settings.job_timeout_seconds,
+        # Twice the outbox's lease: when a worker dies its job is sent again first, and what is claimed here finds
+        # nothing left. Both at once would run it twice, and send its mail twice.
+        idle_seconds=4 * settings.job_timeout_seconds,
     ).with_serializer(JSONSerializer())
     for name in JOBS:
         broker.register_task(_task(name, run), task_name=name)

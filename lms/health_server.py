@@ -1,4 +1,4 @@
-"""Health of processes that serve no API: two paths over a few lines of HTTP, on the loopback address."""
+"""Health and metrics of processes that serve no API: a few lines of HTTP, on the loopback address only."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 
+from lms.metrics import MEDIA_TYPE, read_outbox, render
+from lms.transactions import database
+
 CHECK_SECONDS = 0.7
 REQUEST_SECONDS = 2.0
-MAX_REQUEST_LINE = 1_000
+JSON = "application/json"
 
 Parts = dict[str, str]
 Check = Callable[[], Awaitable[Parts]]
@@ -18,7 +21,7 @@ Check = Callable[[], Awaitable[Parts]]
 
 @asynccontextmanager
 async def health_server(port: int | None, check: Check) -> AsyncGenerator[None]:
-    """Serves /health/live and /health/ready on 127.0.0.1; with no port, nothing."""
+    """Serves /health/live, /health/ready and /metrics on 127.0.0.1; with no port, nothing."""
     if port is None:
         yield
         return
@@ -26,9 +29,9 @@ async def health_server(port: int | None, check: Check) -> AsyncGenerator[None]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                line = (await reader.readuntil(b"\r\n"))[:MAX_REQUEST_LINE]
-                status, body = await _respond(line.split(b" "), check)
-                head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                line = await reader.readuntil(b"\r\n")
+                status, media_type, body = await _respond(line.split(b" "), check)
+                head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
                 writer.write(head.encode() + b"Cache-Control: no-store\r\nConnection: close\r\n\r\n" + body)
                 await writer.drain()
         except (TimeoutError, OSError, EOFError, asyncio.LimitOverrunError):
@@ -44,17 +47,25 @@ async def health_server(port: int | None, check: Check) -> AsyncGenerator[None]:
         server.close()
 
 
-async def _respond(request: list[bytes], check: Check) -> tuple[str, bytes]:
+async def _respond(request: list[bytes], check: Check) -> tuple[str, str, bytes]:
+    """Status, media type and body."""
     path = request[1].split(b"?")[0] if len(request) > 1 else b""
     if path == b"/health/live":
-        return "200 OK", b'{"status":"ok"}'
-    if path != b"/health/ready":
-        return "404 Not Found", b'{"status":"not_found"}'
+        return "200 OK", JSON, b'{"status":"ok"}'
+    if path == b"/health/ready":
+        return await _readiness(check)
+    if path == b"/metrics":
+        # Whoever is on this machine may read them, as at the port of `metrics_port`.
+        return "200 OK", MEDIA_TYPE, await asyncio.to_thread(render, await read_outbox(database()))
+    return "404 Not Found", JSON, b'{"status":"not_found"}'
+
+
+async def _readiness(check: Check) -> tuple[str, str, bytes]:
     parts = await bounded(check)
     states = set(parts.values())
     status = "down" if "down" in states else "degraded" if "degraded" in states else "ok"
     body: dict[str, Any] = {"status": status, "parts": {name: {"status": state} for name, state in parts.items()}}
-    return "503 Service Unavailable" if status == "down" else "200 OK", msgspec.json.encode(body)
+    return "503 Service Unavailable" if status == "down" else "200 OK", JSON, msgspec.json.encode(body)
 
 
 async def bounded(check: Check) -> Parts:

@@ -17,6 +17,7 @@ from lms.clock import utc_now
 from lms.database import connect
 from lms.health_server import Parts, health_server
 from lms.maintenance.tasks import cleanup_expired_tokens, update_course_statistics
+from lms.metrics import mark_started
 from lms.outbox.documents import Event
 from lms.settings import Settings
 from lms.transactions import Session, database, in_transaction
@@ -34,6 +35,7 @@ logger = structlog.get_logger("lms.scheduler")
 async def run_scheduler(settings: Settings, *, health_port: int | None = None) -> int:
     """Tick until SIGTERM or SIGINT. Returns the exit code."""
     stop = stop_on_signals()
+    mark_started("scheduler")
     me = uuid4().hex
     async with connect(settings), health_server(health_port, _check(stop)):
         logger.info("scheduler_started")

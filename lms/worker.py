@@ -18,6 +18,7 @@ from lms.broker import ReliableStreamBroker, open_broker
 from lms.database import connect
 from lms.health_server import Parts, health_server
 from lms.mail import Mailer
+from lms.metrics import mark_started
 from lms.outbox.jobs import JobContext, run_job
 from lms.outbox.relay import Relay
 from lms.settings import Settings
@@ -41,6 +42,7 @@ async def run_worker(settings: Settings, *, health_port: int | None = None) -> i
     for name in TASK_MODULES:
         import_module(name)
     stop = stop_on_signals()
+    mark_started("worker")
     context = JobContext(settings, Mailer(settings))
     async with connect(settings):
         broker = open_broker(settings, _runner(context))
@@ -48,6 +50,8 @@ async def run_worker(settings: Settings, *, health_port: int | None = None) -> i
         async with health_server(health_port, _check(broker, stop)):
             await broker.startup()
             passing_on = asyncio.create_task(relay.run())
+            # Without its relay a worker only looks alive: it ends, with the error below, and is started again.
+            passing_on.add_done_callback(lambda _: stop.set())
             logger.info("worker_started", concurrency=settings.worker_concurrency)
             await _receive(broker, settings, stop)
             passing_on.cancel()

@@ -18,7 +18,7 @@ class AlreadyDone(Exception):
 
 
 class Event(BaseDocument):
-    """`data` holds ids only; `todo` names the jobs that are left; `due` is when the relay next takes it up."""
+    """`data` holds ids only; `todo` names the jobs that are left; `due` is when the relay next sends it."""
 
     bucket: int
     kind: str

@@ -14,6 +14,7 @@ from pymongo import ReturnDocument
 
 from lms.clock import utc_now
 from lms.mail import Mailer, MailRefused
+from lms.metrics import observe_job
 from lms.outbox.documents import Event
 from lms.settings import Settings
 
@@ -90,20 +91,27 @@ async def run_job(name: str, event_id: UUID, context: JobContext) -> Outcome:
     if event is None:
         return Outcome.NOTHING_LEFT
     outcome, error = await _attempt(JOBS[name], event, context)
-    _log(name, event, outcome, error, started)
+    seconds = time.perf_counter() - started
+    observe_job(name, outcome.value, seconds)
+    _log(name, event, outcome, error, seconds)
     return outcome
 
 
 async def _take(name: str, event_id: UUID, context: JobContext) -> Event | None:
+    """Attempts count here and not where events are sent: one that waits in a long queue was not tried yet."""
     raw: dict[str, Any] | None = await Event.get_pymongo_collection().find_one_and_update(
         {"_id": event_id, "todo": name, "failed_at": None},
-        {"$set": {"due": utc_now() + context.lease}},
+        {"$set": {"due": utc_now() + context.lease}, "$inc": {"attempts": 1}},
         return_document=ReturnDocument.AFTER,
     )
     return None if raw is None else Event.model_validate(raw)
 
 
 async def _attempt(one: Job, event: Event, context: JobContext) -> tuple[Outcome, str | None]:
+    if event.attempts > one.retry.attempts:
+        # A job that kills its worker leaves no error behind; it must not go on killing workers for ever.
+        text = f"None of {one.retry.attempts} attempts came to an end."
+        return await _record_failure(one, event, text, permanent=True), text
     try:
         async with asyncio.timeout(context.settings.job_timeout_seconds):
             await one.handler(event, context)
@@ -129,13 +137,13 @@ async def _record_failure(one: Job, event: Event, error: str, *, permanent: bool
     return Outcome.FAILED if gives_up else Outcome.RETRY
 
 
-def _log(name: str, event: Event, outcome: Outcome, error: str | None, started: float) -> None:
+def _log(name: str, event: Event, outcome: Outcome, error: str | None, seconds: float) -> None:
     fields = {
         "job": name,
         "event_id": str(event.id),
         "outcome": outcome.value,
         "attempt": event.attempts,
-        "milliseconds": round((time.perf_counter() - started) * 1000),
+        "milliseconds": round(seconds * 1000),
     }
     if error is None:
         logger.info("job", **fields)

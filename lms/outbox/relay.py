@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from pymongo import ASCENDING
 from pymongo.errors import PyMongoError
-from redis.exceptions import RedisError
+from taskiq.exceptions import SendTaskError
 
 from lms.clock import utc_now
 from lms.outbox.documents import BUCKETS, Event
@@ -22,7 +22,9 @@ ALL_BUCKETS = list(range(BUCKETS))
 logger = structlog.get_logger("lms.relay")
 
 Send = Callable[[str, str], Awaitable[object]]
-"""Puts a job (its name and the event's id) into the queue."""
+"""Puts a job (its name and the event's id) into the queue. Raises what taskiq makes of every error there."""
+
+NOT_SENT = (SendTaskError, TimeoutError)
 
 
 class Relay:
@@ -39,7 +41,7 @@ class Relay:
                 busy = await self.pass_on() == BATCH
                 self._note(None)
                 pause = 0.0 if busy else IDLE_SECONDS
-            except (PyMongoError, RedisError, OSError, TimeoutError) as error:
+            except (PyMongoError, *NOT_SENT) as error:
                 self._note("mongodb" if isinstance(error, PyMongoError) else "redis")
                 pause = min(max(pause, IDLE_SECONDS) * 2, LONGEST_PAUSE_SECONDS)
             await asyncio.sleep(pause)
@@ -53,11 +55,12 @@ class Relay:
         """One batch of due events; returns how many were found."""
         rows = await self._due(utc_now())
         for position, row in enumerate(rows):
-            if await self._lease(row):
+            leased_until = await self._lease(row)
+            if leased_until is not None:
                 try:
                     await self._enqueue(row)
-                except (RedisError, OSError, TimeoutError):
-                    await self._give_back(row)
+                except NOT_SENT:
+                    await self._give_back(row, leased_until)
                     raise
             if position % 10 == 0:
                 await asyncio.sleep(0)
@@ -69,18 +72,19 @@ class Relay:
         found = Event.get_pymongo_collection().find(wanted, shown).sort("due", ASCENDING).limit(BATCH)
         return await found.to_list()
 
-    async def _lease(self, row: dict[str, Any]) -> bool:
-        """True for the one relay that gets the row; it stays its own for twice a job's time-out."""
+    async def _lease(self, row: dict[str, Any]) -> datetime | None:
+        """Until when the one relay that gets the row has it: for twice a job's time-out. None for all others."""
+        until = utc_now() + self._context.lease
         unchanged = {"_id": row["_id"], "due": row["due"], "bucket": row["bucket"]}
-        leased = {"$set": {"due": utc_now() + self._context.lease}, "$inc": {"attempts": 1}}
-        return (await Event.get_pymongo_collection().update_one(unchanged, leased)).modified_count == 1
+        result = await Event.get_pymongo_collection().update_one(unchanged, {"$set": {"due": until}})
+        return until if result.modified_count else None
 
     async def _enqueue(self, row: dict[str, Any]) -> None:
         async with asyncio.timeout(2):
             for name in row["todo"]:
                 await self._send(name, str(row["_id"]))
 
-    async def _give_back(self, row: dict[str, Any]) -> None:
-        """Redis did not take it: that was no attempt, and the row is due as before."""
-        back = {"$set": {"due": row["due"]}, "$inc": {"attempts": -1}}
-        await Event.get_pymongo_collection().update_one({"_id": row["_id"], "bucket": row["bucket"]}, back)
+    async def _give_back(self, row: dict[str, Any], leased_until: datetime) -> None:
+        """Redis did not take it, so the row is due as before, unless it did and the job has begun."""
+        untouched = {"_id": row["_id"], "bucket": row["bucket"], "due": leased_until}
+        await Event.get_pymongo_collection().update_one(untouched, {"$set": {"due": row["due"]}})
