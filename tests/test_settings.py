@@ -36,7 +36,7 @@ WRONG = [
     ("LMS_JWT_KEYS", "too-short"),
     ("LMS_JWT_KEYS", "x"),
     ("LMS_JWT_KEYS", ","),
-    ("LMS_JWT_KEYS", f"{new_seed()},{base64.urlsafe_b64encode(b'k' * 33).decode()}"),
+    ("LMS_JWT_KEYS", ",".join(base64.urlsafe_b64encode(b"k" * length).decode() for length in (32, 33))),
     ("LMS_JWT_ISSUER", ""),
     ("LMS_JWT_AUDIENCE", ""),
     ("LMS_ACCESS_TOKEN_SECONDS", "59"),
