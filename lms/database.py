@@ -4,18 +4,22 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pymongo
 from beanie import Document, init_beanie
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError
 
 from lms.accounts.documents import SignIn, User
 from lms.certificates.documents import Certificate, CertificatePdf
 from lms.courses.documents import Course, CourseStats
 from lms.enrollments.documents import Enrollment
 from lms.outbox.documents import Event
-from lms.settings import Settings
+from lms.settings import Settings, SettingsError
 from lms.transactions import use_database
 from lms.web.idempotency import IdempotencyRecord
+
+CLOSE_SECONDS = 0.5
 
 DOCUMENTS: list[type[Document]] = [
     User,
@@ -31,19 +35,27 @@ DOCUMENTS: list[type[Document]] = [
 
 
 def open_client(settings: Settings) -> AsyncMongoClient[dict[str, Any]]:
-    """A client that gives up early: every operation, choosing a server included, is bounded by the setting."""
+    """A client that gives up early: every operation, choosing a server included, is bounded by the setting.
+
+    Raises `SettingsError` for an address that the driver cannot read.
+    """
     milliseconds = int(settings.mongodb_timeout_seconds * 1000)
-    return AsyncMongoClient(
-        settings.mongodb_url,
-        timeoutMS=milliseconds,
-        serverSelectionTimeoutMS=milliseconds // 2,
-        connectTimeoutMS=milliseconds // 2,
-        w="majority",
-        retryWrites=True,
-        tz_aware=True,
-        uuidRepresentation="standard",
-        appname="lms",
-    )
+    try:
+        return AsyncMongoClient(
+            settings.mongodb_url,
+            timeoutMS=milliseconds,
+            serverSelectionTimeoutMS=milliseconds // 2,
+            connectTimeoutMS=milliseconds // 2,
+            w="majority",
+            retryWrites=True,
+            tz_aware=True,
+            uuidRepresentation="standard",
+            appname="lms",
+        )
+    except (ValueError, ConfigurationError):
+        # The driver's own words may quote a part of the password.
+        problem = "cannot be read; %-encode what is special in user and password, and look at port and options"
+        raise SettingsError([f"LMS_MONGODB_URL: {problem}"]) from None
 
 
 class _Unasked(AsyncDatabase[dict[str, Any]]):
@@ -78,4 +90,6 @@ async def connect(settings: Settings) -> AsyncGenerator[AsyncDatabase[dict[str, 
         yield database
     finally:
         use_database(None)
-        await client.close()
+        # It takes leave of the server, which may be frozen, while the process has only so much time to stop.
+        with pymongo.timeout(CLOSE_SECONDS):
+            await client.close()

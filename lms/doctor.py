@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from redis.exceptions import RedisError
 from lms.clock import utc_now
 from lms.database import DOCUMENTS, connect
 from lms.mail import SCHEMES, Mailer
-from lms.migrations import SCHEMA_VERSION, indexes_of, schema_version
+from lms.migrations import SCHEMA_VERSION, schema_version, unlike
 from lms.outbox.documents import BUCKETS
 from lms.redis_client import open_redis
 from lms.settings import Settings
@@ -77,19 +78,23 @@ async def _database(database: Database) -> list[Finding]:
 
 
 async def _inside(database: Database) -> list[Finding]:
-    return [await _indexes(database), await _outbox(database), await _clock(database)]
+    try:
+        return [await _indexes(database), await _outbox(database), await _clock(database)]
+    except PyMongoError as error:
+        remedy = "Correct user and password in LMS_MONGODB_URL, or give this user the right readWrite there."
+        return [Finding("database", "fail", f"{database.name} cannot be read ({type(error).__name__})", remedy)]
 
 
 async def _indexes(database: Database) -> Finding:
     version = await schema_version(database)
-    missing: list[str] = []
-    for document in DOCUMENTS:
-        wanted = {index.document["name"] for index in indexes_of(document)}
-        there = set(await database[document.get_collection_name()].index_information())
-        missing += [f"{document.get_collection_name()}.{name}" for name in sorted(wanted - there)]
+    missing = [
+        f"{document.get_collection_name()}.{index.document['name']}"
+        for document in DOCUMENTS
+        for index, _ in await unlike(database, document)
+    ]
     if version < SCHEMA_VERSION or missing:
-        what = f"missing {', '.join(missing)}" if missing else f"schema version {version} of {SCHEMA_VERSION}"
-        return Finding("indexes", "fail", what, "Run `lms migrate`.")
+        what = ", ".join(missing) or f"schema version {version} of {SCHEMA_VERSION}"
+        return Finding("indexes", "fail", f"missing or out of date: {what}", "Run `lms migrate`.")
     return Finding("indexes", "ok", f"schema version {version}")
 
 
@@ -109,8 +114,9 @@ async def _outbox(database: Database) -> Finding:
 
 
 async def _clock(database: Database) -> Finding:
-    server = (await database.client.admin.command("hello"))["localTime"]
-    difference = abs((utc_now() - server).total_seconds())
+    # By itself a command's answer has times without a zone, whatever the client is told.
+    hello = await database.client.admin.command("hello", codec_options=database.codec_options)
+    difference = abs((utc_now() - hello["localTime"]).total_seconds())
     if difference > MAX_CLOCK_DIFFERENCE_SECONDS:
         return Finding("clock", "warn", f"{difference:.1f} s off MongoDB's clock", "Run a time service on both.")
     return Finding("clock", "ok", f"{difference * 1000:.0f} ms off MongoDB's clock")
@@ -123,6 +129,8 @@ async def _queue(settings: Settings) -> Finding:
         async with asyncio.timeout(CHECK_SECONDS), _open(settings) as redis:
             name = f"{settings.redis_prefix}:jobs"
             waiting, dead = await redis.xlen(name), await redis.xlen(f"{name}:dead")
+    except ValueError:
+        return Finding("queue", "fail", "LMS_REDIS_URL is no address", "Write it as redis://HOST:PORT/0.")
     except (RedisError, OSError, TimeoutError) as error:
         remedy = "Start Redis or Valkey, or correct LMS_REDIS_URL. Until then jobs wait in the outbox."
         return Finding("queue", "fail", f"Redis cannot be reached ({type(error).__name__})", remedy)
@@ -154,9 +162,16 @@ async def _mail(settings: Settings) -> Finding:
 
 
 def _storage(settings: Settings) -> Finding:
-    """Everything is kept in MongoDB; here only development keeps its databases."""
-    where = settings.data_dir if settings.data_dir.exists() else settings.data_dir.absolute().parent
-    free = shutil.disk_usage(where).free
+    if settings.environment == "production":
+        return Finding("storage", "ok", "everything is kept in MongoDB")
+    path = settings.data_dir.absolute()
+    where = next(one for one in (path, *path.parents) if one.exists())
+    try:
+        with tempfile.TemporaryFile(dir=where):
+            free = shutil.disk_usage(where).free
+    except OSError as error:
+        remedy = "Let this user write there, or set LMS_DATA_DIR to another folder."
+        return Finding("storage", "fail", f"{where} cannot be written to ({error.strerror})", remedy)
     if free < LITTLE_DISK_BYTES:
         return Finding("storage", "warn", f"{free / 1e9:.1f} GB free at {where}", "Free some disk space.")
     return Finding("storage", "ok", f"{free / 1e9:.0f} GB free")

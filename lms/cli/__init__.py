@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import rich_click as click
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
 
-click.rich_click.USE_MARKDOWN = True
+click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.MAX_WIDTH = 100
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -28,7 +28,8 @@ AsJson = click.option("--json", "as_json", is_flag=True, help="Print data for pr
 
 @click.group(
     context_settings=CONTEXT,
-    epilog="Start with `lms dev`: it runs everything on this machine. `lms COMMAND --help` explains each command.",
+    epilog="Start with `lms dev`: it runs everything on this machine. `lms COMMAND --help` explains each command.\n\n"
+    "Exit codes: 0 done; 1 failed, and the message says why; 2 a wrong option or LMS_* value, and nothing was done.",
 )
 @click.version_option(__version__, prog_name="lms")
 def cli() -> None:
@@ -42,7 +43,13 @@ def cli() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Port of the API.")
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path), default=Path(".lms"), show_default=True, help="Where data is kept."
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".lms"),
+    show_default=True,
+    envvar="LMS_DATA_DIR",
+    show_envvar=True,
+    help="Where data is kept.",
 )
 @click.option("--demo/--no-demo", default=True, show_default=True, help="Load the demo courses on the first start.")
 def dev(host: str, port: int, data_dir: Path, demo: bool) -> None:
@@ -68,7 +75,7 @@ def serve(host: str, port: int, workers: int, migrate_first: bool) -> None:
     settings = checked_settings()
     if migrate_first:
         _migrate(as_json=False)
-    run(_check_replica_set())
+    run(_check_database())
     sys.exit(serve_api(settings, host=host, port=port, workers=workers))
 
 
@@ -80,6 +87,8 @@ def worker(health_port: int | None) -> None:
     from lms.worker import run_worker
 
     settings = checked_settings()
+    if not settings.redis_url:
+        refuse(["LMS_REDIS_URL: is empty; a worker takes its jobs from there"])
     configure_logging(settings)
     finish(run_worker(settings, health_port=health_port))
 
@@ -116,19 +125,26 @@ async def _migrated() -> list[str]:
     from lms.migrations import migrate_when_free
 
     async with connect(checked_settings()) as database:
+        await _check_replica_set(database)
         return await migrate_when_free(database, DOCUMENTS)
 
 
-async def _check_replica_set() -> None:
-    """Transactions need a replica set; without one nothing would work but reading."""
-    from lms.database import open_client
+async def _check_database() -> None:
+    """Where nobody answers the API comes up all the same, says that it is not ready, and works when MongoDB is back."""
+    from pymongo.errors import ConnectionFailure, ExecutionTimeout
 
-    client = open_client(checked_settings())
-    try:
-        hello = await client.admin.command("hello")
-    finally:
-        await client.close()
-    if not hello.get("setName"):
+    from lms.database import connect
+
+    async with connect(checked_settings()) as database:
+        try:
+            await _check_replica_set(database)
+        except (ConnectionFailure, ExecutionTimeout) as error:
+            click.echo(f"MongoDB at LMS_MONGODB_URL does not answer yet: {type(error).__name__}.", err=True)
+
+
+async def _check_replica_set(database: Any) -> None:
+    """Transactions need a replica set; without one nothing would work but reading."""
+    if not (await database.client.admin.command("hello")).get("setName"):
         raise click.ClickException(
             "LMS_MONGODB_URL: this MongoDB is no replica set, which transactions need; one node is enough "
             "(start mongod with --replSet and run rs.initiate())."
@@ -136,7 +152,7 @@ async def _check_replica_set() -> None:
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Show what would change, and every fault, and stop.")
 @click.option("--source", help="Name of the source, where the files give none.")
 @click.option("--instructor", metavar="EMAIL", help="Who owns new courses. Default: the only administrator.")
@@ -154,7 +170,8 @@ def load(
 ) -> None:
     """Load courses from folders: our own format or an mdBook.
 
-    Exit code 0: done; 1: the files have faults; 2: refused, since something was edited in the app or changed meanwhile.
+    Exit code 0: done; 1: the files have faults, or there is no database; 2: refused, since something was edited in the
+    app, changed meanwhile or would have no owner, and for an option that does not exist.
     """
     from lms.loading.load import LoadOptions
     from lms.loading.load import load as load_courses
@@ -188,9 +205,13 @@ def checked_settings() -> Any:
     try:
         return load_settings()
     except SettingsError as error:
-        for problem in error.problems:
-            click.echo(problem, err=True)
-        sys.exit(EXIT_MISUSED)
+        refuse(error.problems)
+
+
+def refuse(problems: list[str]) -> NoReturn:
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(EXIT_MISUSED)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -199,9 +220,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     from lms.embedded import EmbeddedUnavailable
     from lms.migrations import MigrationRunning
+    from lms.settings import SettingsError
 
     try:
         return asyncio.run(work)
+    except SettingsError as error:
+        refuse(error.problems)
     except PyMongoError as error:
         if os.environ.get("LMS_LOG_LEVEL") == "DEBUG":
             raise

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,12 @@ from lms.cli import EXIT_FAILED, AsJson, checked_settings, cli, print_json, run
 
 ROLES = click.Choice(["student", "instructor", "admin"])
 SHOWN = 1_000
+
+Email = click.option("--email", required=True, help="Address to sign in with.")
+FullName = click.option("--full-name", required=True, help="Name as it will stand on certificates.")
+PasswordStdin = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input instead of asking."
+)
 
 
 @asynccontextmanager
@@ -28,19 +34,19 @@ def users() -> None:
 
 
 @users.command("create-admin")
-@click.option("--email", required=True)
-@click.option("--full-name", required=True)
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@Email
+@FullName
+@PasswordStdin
 def create_admin(email: str, full_name: str, password_stdin: bool) -> None:
     """Create an administrator; a new installation starts with one."""
     _create(email, full_name, "admin", _ask_password(password_stdin))
 
 
 @users.command("create")
-@click.option("--email", required=True)
-@click.option("--full-name", required=True)
-@click.option("--role", type=ROLES, required=True)
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@Email
+@FullName
+@click.option("--role", type=ROLES, required=True, help="What this person may do.")
+@PasswordStdin
 def create(email: str, full_name: str, role: str, password_stdin: bool) -> None:
     """Create a person with a role."""
     _create(email, full_name, role, _ask_password(password_stdin))
@@ -79,17 +85,17 @@ async def _store(data: Any, role: str) -> UUID:
     from lms.accounts.service import create_user
     from lms.passwords import Passwords
 
-    passwords = Passwords(checked_settings())
     async with open_database():
+        with closing(Passwords(checked_settings())) as passwords:
+            password_hash = await passwords.hash(data.password)
         user = User(
             email=normal_email(data.email),
             full_name=data.full_name.strip(),
             role=Role(role),
-            password_hash=await passwords.hash(data.password),
+            password_hash=password_hash,
             verified=True,
         )
         await create_user(user)
-    passwords.close()
     return user.id
 
 
@@ -214,7 +220,10 @@ def retry(event_id: UUID | None) -> None:
         async with open_database():
             return await retry_failed(event_id)
 
-    click.echo(f"{run(retried())} due again.")
+    count = run(retried())
+    if event_id is not None and not count:
+        raise click.ClickException(f"{event_id} has not given up; `lms outbox list` shows what has.")
+    click.echo(f"{count} due again.")
 
 
 @cli.command()

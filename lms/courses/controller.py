@@ -114,8 +114,7 @@ class CourseController(Controller):
         """Create a draft."""
 
         async def create(session: Session) -> Answer:
-            course = await service.create_course(user, data, session)
-            return _created(course)
+            return _created(await service.create_course(user, data, session))
 
         return await once.run(create)
 

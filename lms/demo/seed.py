@@ -1,5 +1,6 @@
 """What `lms dev` fills a new installation with: people to sign in as, and the demo courses."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +45,12 @@ async def seed_demo(settings: Settings) -> tuple[DemoSignIn, ...]:
 
 
 async def _create_people(settings: Settings) -> None:
-    passwords = Passwords(settings)
-    for one in PEOPLE:
-        hashed = await passwords.hash(one.password)
+    with closing(Passwords(settings)) as passwords:
+        hashes = [await passwords.hash(one.password) for one in PEOPLE]
+    for one, hashed in zip(PEOPLE, hashes, strict=True):
         user = User(email=one.email, full_name=one.full_name, role=one.role, password_hash=hashed, verified=True)
         try:
             await create_user(user)
         except EmailTaken:
             # Another start made this one; its password is its own.
             continue
-    passwords.close()

@@ -14,6 +14,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from lms.clock import utc_now
 
 LINK = re.compile(r"https?://[^\s<>\"]+")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Catcher:
@@ -27,7 +28,9 @@ class Catcher:
         _ = server, session
         content = envelope.content if isinstance(envelope.content, bytes) else b""
         self._count += 1
-        name = f"{utc_now():%Y%m%d-%H%M%S}-{self._count:04}.eml"
+        now = utc_now()
+        # Milliseconds, since the count begins again at every start.
+        name = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}-{self._count:04}.eml"
         await asyncio.to_thread(self._keep, name, content)
         click.echo(describe(content, envelope.rcpt_tos))
         return "250 Message accepted"
@@ -38,17 +41,24 @@ class Catcher:
 
 
 def describe(content: bytes, recipients: list[str]) -> str:
-    """One line: recipient, subject, first link."""
+    """One line: recipient, subject, first link. Nothing in it can command the terminal."""
     message = message_from_bytes(content, policy=policy.default)
-    text = _text_of(message)
-    link = LINK.search(text)
+    link = LINK.search(_text_of(message))
     subject = " ".join(str(message["Subject"] or "").split())
-    return f'mail      {", ".join(recipients)}  "{subject}"  {link.group() if link else ""}'.rstrip()
+    line = f'mail      {", ".join(recipients)}  "{subject}"  {link.group() if link else ""}'
+    return CONTROL.sub("?", line).rstrip()
 
 
 def _text_of(message: EmailMessage) -> str:
     body = message.get_body(("plain", "html"))
-    return str(body.get_content()) if body is not None else ""
+    if body is None:
+        return ""
+    try:
+        return str(body.get_content())
+    except (LookupError, ValueError):
+        # A character set that nobody knows, or content that is not what its header says.
+        payload = body.get_payload(decode=True)
+        return payload.decode("ascii", "replace") if isinstance(payload, bytes) else ""
 
 
 @asynccontextmanager

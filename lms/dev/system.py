@@ -172,21 +172,24 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 async def _until_ready(host: str, port: int, running: list[asyncio.subprocess.Process], stop: asyncio.Event) -> None:
     """Until the API says that it is ready, a part ended, or somebody stops us."""
-    async with asyncio.timeout(READY_SECONDS):
-        while not stop.is_set() and all(one.returncode is None for one in running):
-            if await _answers(host, port):
-                return
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while not stop.is_set() and all(one.returncode is None for one in running):
+                if await _answers(host, port):
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise DevFailed(f"The API did not get ready within {READY_SECONDS:.0f} seconds.") from None
 
 
 async def _answers(host: str, port: int) -> bool:
     try:
         reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        line = await reader.readline()
+        writer.close()
     except OSError:
         return False
-    writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    line = await reader.readline()
-    writer.close()
     return b" 200 " in line
 
 

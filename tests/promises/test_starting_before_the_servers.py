@@ -35,7 +35,7 @@ async def test_before_mongodb(app: Litestar, redis_url: str, smtp_sink: SmtpSink
     more = {"LMS_SMTP_URL": smtp_sink.url, "LMS_MONGODB_TIMEOUT_SECONDS": "1"}
     async with a_system(tmp_path, mongod.url, redis_url, **more) as (system, database):
         await mongod.stop()
-        processes = await asyncio.gather(*(system.start(kind, wait=False) for kind in ("worker", "scheduler")))
+        processes = await asyncio.gather(*(system.start(kind, wait=False) for kind in ("worker", "scheduler", "serve")))
         for process in processes:
             await lives(process)
             assert await status(process, "ready") == 503

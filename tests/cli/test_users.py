@@ -1,0 +1,148 @@
+import json
+from typing import Any
+
+import pytest
+from pymongo.asynchronous.database import AsyncDatabase
+
+from lms.accounts.documents import User
+from lms.passwords import Passwords
+from lms.settings import Settings
+from tests.cli.conftest import Command, plain
+
+Database = AsyncDatabase[dict[str, Any]]
+PASSWORD = "correct horse battery"
+ADA = ("--email", "Ada@School.example", "--full-name", " Ada Okafor ", "--password-stdin")
+
+
+async def test_an_administrator_is_made_with_a_password_from_standard_input(
+    lms: Command, database: Database, settings: Settings
+) -> None:
+    result = await lms("users", "create-admin", *ADA, stdin=f"{PASSWORD}\n")
+    assert result.exit_code == 0, result.output
+    stored = await database["users"].find_one({})
+    assert stored is not None
+    assert result.stdout == f"Created admin Ada@School.example ({stored['_id']}).\n"
+    assert (stored["email"], stored["full_name"], stored["role"]) == ("ada@school.example", "Ada Okafor", "admin")
+    assert stored["verified"] is True
+    assert stored["active"] is True
+    passwords = Passwords(settings)
+    assert await passwords.check(PASSWORD, stored["password_hash"])
+    passwords.close()
+    assert PASSWORD not in result.output
+
+
+async def test_the_password_is_asked_for_twice_and_not_shown(lms: Command, database: Database) -> None:
+    who = ("--email", "ivy@school.example", "--full-name", "Ivy Lindqvist", "--role", "instructor")
+    different = await lms("users", "create", *who, stdin=f"{PASSWORD}\nanother one\n{PASSWORD}\n{PASSWORD}\n")
+    assert different.exit_code == 0
+    assert "do not match" in different.output
+    assert PASSWORD not in different.output
+    stored = await database["users"].find_one({})
+    assert stored is not None
+    assert stored["role"] == "instructor"
+
+
+async def test_nobody_is_made_when_the_question_is_not_answered(lms: Command, database: Database) -> None:
+    who = ("--email", "ivy@school.example", "--full-name", "Ivy Lindqvist", "--role", "student")
+    assert (await lms("users", "create", *who)).exit_code == 1
+    assert await database["users"].count_documents({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("email", "name", "password", "said"),
+    [
+        ("ada@school.example", "Ada", "short", ["password"]),
+        ("ada@school.example", "Ada", "", ["password"]),
+        ("ada", "Ada", PASSWORD, ["email"]),
+        ("ada@school.example", "   ", PASSWORD, ["full-name"]),
+        ("ada", "", "", ["email", "full-name", "password"]),
+    ],
+)
+async def test_every_field_that_cannot_be_used_is_named(
+    lms: Command, database: Database, email: str, name: str, password: str, said: list[str]
+) -> None:
+    who = ("--email", email, "--full-name", name, "--password-stdin")
+    result = await lms("users", "create-admin", *who, stdin=password)
+    assert result.exit_code == 1
+    assert sorted(line.split(":")[0] for line in result.stderr.splitlines()) == said
+    assert await database["users"].count_documents({}) == 0
+
+
+async def test_an_address_has_one_account(lms: Command, database: Database, ada: User) -> None:
+    result = await lms("users", "create-admin", *ADA, stdin=PASSWORD)
+    assert result.exit_code == 1
+    assert "There is an account for ada@school.example already" in plain(result.stderr)
+    assert await database["users"].count_documents({}) == 1
+
+
+@pytest.mark.parametrize("missing", ["--email", "--full-name"])
+async def test_what_is_missing_is_named(lms: Command, missing: str) -> None:
+    given = {"--email": "a@school.example", "--full-name": "Ada"}
+    del given[missing]
+    result = await lms("users", "create-admin", *(part for pair in given.items() for part in pair))
+    assert result.exit_code == 2
+    assert missing in result.stderr
+
+
+async def test_a_role_is_one_of_three(lms: Command, sam: User) -> None:
+    result = await lms("users", "set-role", sam.email, "teacher")
+    assert result.exit_code == 2
+    for role in ("student", "instructor", "admin"):
+        assert role in plain(result.stderr)
+
+
+async def test_people_are_listed_newest_first(lms: Command, ada: User, sam: User) -> None:
+    await lms("users", "deactivate", sam.email)
+    result = await lms("users", "list")
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["student", "sam@school.example", "Sam", "Okafor", "(kept", "out)"],
+        ["admin", "ada@school.example", "Ada", "Okafor"],
+    ]
+
+
+async def test_people_are_listed_as_data(lms: Command, sam: User) -> None:
+    result = await lms("users", "list", "--json")
+    assert json.loads(result.stdout) == [
+        {
+            "id": str(sam.id),
+            "email": "sam@school.example",
+            "full_name": "Sam Okafor",
+            "role": "student",
+            "active": True,
+        }
+    ]
+
+
+async def test_without_people_the_list_is_empty(lms: Command, database: Database) -> None:
+    assert (await lms("users", "list")).stdout == ""
+    assert json.loads((await lms("users", "list", "--json")).stdout) == []
+
+
+async def test_another_role_ends_what_the_old_one_gave(lms: Command, database: Database, sam: User) -> None:
+    result = await lms("users", "set-role", "SAM@school.example", "instructor")
+    assert (result.exit_code, result.stdout) == (0, "SAM@school.example is now instructor.\n")
+    stored = await database["users"].find_one({"_id": sam.id})
+    assert stored is not None
+    assert (stored["role"], stored["auth_epoch"]) == ("instructor", sam.auth_epoch + 1)
+    again = await lms("users", "set-role", sam.email, "instructor")
+    assert (again.exit_code, again.stdout) == (0, "Nothing to change.\n")
+
+
+async def test_a_person_is_kept_out_and_let_in_again(lms: Command, database: Database, sam: User) -> None:
+    async def state() -> tuple[bool, int]:
+        stored = await database["users"].find_one({"_id": sam.id})
+        assert stored is not None
+        return stored["active"], stored["auth_epoch"] - sam.auth_epoch
+
+    assert (await lms("users", "deactivate", sam.email)).stdout == "sam@school.example is kept out.\n"
+    assert await state() == (False, 1)
+    assert (await lms("users", "deactivate", sam.email)).stdout == "Nothing to change.\n"
+    assert (await lms("users", "activate", sam.email)).stdout == "sam@school.example may sign in again.\n"
+    assert await state() == (True, 2)
+
+
+@pytest.mark.parametrize("command", [("deactivate",), ("activate",), ("set-role", "admin")])
+async def test_somebody_unknown_is_an_error(lms: Command, database: Database, command: tuple[str, ...]) -> None:
+    result = await lms("users", command[0], "nobody@school.example", *command[1:])
+    assert result.exit_code == 1
+    assert "There is no account for nobody@school.example." in plain(result.stderr)
