@@ -4,16 +4,23 @@ import base64
 import hashlib
 import re
 import secrets
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from uuid_utils.compat import uuid7
 
+LAST_MILLISECOND = 253_402_300_799_000
 SHORT_ID = re.compile(r"[a-z2-7]{12}")
 
 
 def new_id() -> UUID:
     """Time-ordered, so that inserts stay at the right edge of every index."""
     return UUID(int=uuid7().int)
+
+
+def time_of(document_id: UUID) -> datetime:
+    """When `new_id` made it. Of an id that it did not make, some time between 1970 and 9999."""
+    return datetime.fromtimestamp(min(document_id.int >> 80, LAST_MILLISECOND) / 1000, UTC)
 
 
 def new_person_id() -> UUID:

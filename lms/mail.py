@@ -71,7 +71,9 @@ class Mailer:
             # What is refused is our password, which can be put right; the mail waits for that.
             raise MailRefused(f"{error.code} {error.message}", permanent=False) from error
         except aiosmtplib.SMTPResponseException as error:
-            raise MailRefused(f"{error.code} {error.message}", permanent=error.code in PERMANENT) from error
+            # Greeting and sender are the operator's to mend; only a refusal of this very mail is final.
+            final = isinstance(error, aiosmtplib.SMTPDataError) and error.code in PERMANENT
+            raise MailRefused(f"{error.code} {error.message}", permanent=final) from error
 
     async def check(self) -> None:
         """Greet the server and sign in, without sending anything. Raises aiosmtplib's errors and OSError."""

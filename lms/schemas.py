@@ -15,8 +15,7 @@ class Moment(str):
 
     @classmethod
     def of(cls, time: datetime) -> Self:
-        utc = time.astimezone(UTC)
-        return cls(f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03}Z")
+        return cls(f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z")
 
 
 def from_stored(wanted: type[Any], value: Any) -> Any:

@@ -1,3 +1,4 @@
+import gc
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
 from datetime import timedelta
@@ -23,6 +24,16 @@ from tests.web.own_servers import running_mongod
 
 Database = AsyncDatabase[dict[str, Any]]
 Installation = Callable[..., Settings]
+
+# A client of PyMongo that is closed while it connects leaves the socket to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Generator[None]:
+    """No test of another module finds such a socket."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

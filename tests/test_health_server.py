@@ -3,15 +3,15 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
+from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.embedded import free_port
 from lms.health_server import Check, Parts, health_server
-from lms.outbox.documents import Event
 from tests.outbox.build import emitted
 
 
@@ -127,8 +127,7 @@ async def test_after_the_end_nobody_listens() -> None:
         await get(port, "/health/live")
 
 
-async def test_metrics_tell_what_waits_in_the_outbox(app: Litestar) -> None:
-    await Event.find_all().delete()
+async def test_metrics_tell_what_waits_in_the_outbox(database: AsyncDatabase[dict[str, Any]]) -> None:
     await emitted("one")
     async with serving(saying(mongodb="ok")) as port:
         answer = await get(port, "/metrics")

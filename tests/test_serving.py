@@ -112,7 +112,7 @@ async def test_a_request_that_runs_is_finished_before_it_stops(system: System, w
     body = json.dumps({"email": "s@school.example", "password": "correct horse battery", "full_name": "S"}).encode()
     reader, writer = await begin(serving, len(body))
     serving.process.terminate()
-    await eventually(lambda: logged(serving, "Shutting down"))
+    await eventually(lambda: logged(serving, "Shutting down", int(workers)))
     writer.write(body)
     assert (await asyncio.wait_for(reader.readuntil(b"\r\n"), 20)).startswith(b"HTTP/1.1 202 ")
     # It says that it takes nothing more on this connection.
@@ -139,8 +139,8 @@ async def begin(serving: Process, length: int) -> tuple[asyncio.StreamReader, as
     return reader, writer
 
 
-async def logged(serving: Process, text: str) -> bool:
-    return text in serving.log.read_text()
+async def logged(serving: Process, text: str, times: int) -> bool:
+    return serving.log.read_text().count(text) == times
 
 
 async def test_it_migrates_before_where_that_is_asked_for(installed: Installed) -> None:

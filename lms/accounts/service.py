@@ -40,10 +40,18 @@ async def change_role(user_id: UUID, role: Role) -> bool:
 
 
 async def set_active(user_id: UUID, *, active: bool) -> bool:
-    """Let a person in or keep them out; either way no earlier access token counts."""
+    """Let a person in or keep them out; either way no earlier token counts, and whoever comes back signs in anew."""
     change = {"$set": {"active": active}, "$inc": {"auth_epoch": 1}}
-    result = await User.get_pymongo_collection().update_one({"_id": user_id, "active": {"$ne": active}}, change)
-    return result.modified_count == 1
+
+    async def write(session: Session) -> bool:
+        wanted = {"_id": user_id, "active": {"$ne": active}}
+        result = await User.get_pymongo_collection().update_one(wanted, change, session=session)
+        if result.modified_count and not active:
+            ended, live = {"$set": {"ended_at": utc_now()}}, {"user_id": user_id, "ended_at": None}
+            await SignIn.get_pymongo_collection().update_many(live, ended, session=session)
+        return result.modified_count == 1
+
+    return await in_transaction(write)
 
 
 class Accounts:
@@ -95,10 +103,10 @@ class Accounts:
             raise RefreshRefused
         if sign_in.ended_at is not None or sign_in.expires_at <= now:
             raise RefreshRefused
-        generation = await self._next_generation(sign_in, token.generation, now)
         user = await User.get(sign_in.user_id)
         if user is None or not user.active:
             raise RefreshRefused
+        generation = await self._next_generation(sign_in, token.generation, now)
         return self._tokens(user, sign_in.id, generation, sign_in.nonce, now)
 
     async def _next_generation(self, sign_in: SignIn, presented: int, now: datetime) -> int:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from lms.accounts.documents import Role
 from lms.courses.documents import ContentType, CourseStatus
+from lms.documents import why_not_stored
 from lms.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, TooLarge, Unauthenticated
 
 MAX_COURSE_BYTES = 12 * 1024 * 1024
@@ -103,10 +104,13 @@ def check_lesson_content(content_type: ContentType, video_url: str | None) -> No
         raise Invalid(errors=[FieldError(code="required", message=message, pointer="#/video_url")])
 
 
-def check_metadata(size: int) -> None:
+def check_metadata(size: int, metadata: Any = None) -> None:
+    """`size` is in bytes of JSON. Raises 422 for what is too large or cannot be stored."""
     if size > MAX_METADATA_BYTES:
         message = f"At most {MAX_METADATA_BYTES:,} bytes of JSON."
         raise Invalid(errors=[FieldError(code="too_large", message=message, pointer="#/metadata")])
+    if message := why_not_stored(metadata):
+        raise Invalid(errors=[FieldError(code="invalid", message=message, pointer="#/metadata")])
 
 
 def free_slug(wanted: str, taken: set[str]) -> str:

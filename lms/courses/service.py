@@ -59,7 +59,7 @@ async def editable_course(
 
 
 async def create_course(caller: Caller, data: CourseCreate, session: Session) -> Course:
-    check_metadata(len(msgspec.json.encode(data.metadata)))
+    check_metadata(len(msgspec.json.encode(data.metadata)), data.metadata)
     given = _tidy(msgspec.structs.asdict(data))
     base = slug_of(data.title)
     slug = data.slug or free_slug(base, await queries.slugs_like(base, session))
@@ -75,7 +75,7 @@ async def update_course(caller: Caller, course_id: UUID, data: CourseUpdate, tag
     """Set what is named. Raises `RevisionMismatch` with the current values of the named fields, `SlugTaken`."""
     changes = _tidy(data.changes())
     if "metadata" in changes:
-        check_metadata(len(msgspec.json.encode(changes["metadata"])))
+        check_metadata(len(msgspec.json.encode(changes["metadata"])), changes["metadata"])
     shown = {**queries.RIGHTS, **dict.fromkeys(changes, 1)}
     found = await editable_course(caller, course_id, shown)
     _check_seen(found, tags, changes, strong_tag(found["rev"], found["outline_rev"]))
@@ -134,7 +134,7 @@ async def add_module(caller: Caller, course_id: UUID, data: ModuleCreate, sessio
 async def add_lesson(caller: Caller, course_id: UUID, data: LessonCreate, session: Session) -> Lesson:
     """Append a lesson to its module, or to the untitled default module, which is made when it is first needed."""
     check_lesson_content(data.content_type, data.video_url)
-    check_metadata(len(msgspec.json.encode(data.metadata)))
+    check_metadata(len(msgspec.json.encode(data.metadata)), data.metadata)
     found = await editable_course(caller, course_id, EDITING, session)
     module, is_new = _module_for(found["modules"], data.module_id)
     fields = _tidy(msgspec.structs.asdict(data))
@@ -181,7 +181,7 @@ async def update_lesson(
     _check_seen(lesson, tags, changes, strong_tag(lesson["rev"]))
     merged = {**lesson, **changes}
     check_lesson_content(ContentType(merged["content_type"]), merged["video_url"])
-    check_metadata(len(msgspec.json.encode(merged["metadata"])))
+    check_metadata(len(msgspec.json.encode(merged["metadata"])), merged["metadata"])
     if "slug" in changes and any(o["slug"] == changes["slug"] and o["id"] != lesson_id for o in found["lessons"]):
         raise LessonSlugTaken(slug=changes["slug"])
     if not changes:

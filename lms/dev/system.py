@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, Awaitable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import rich_click as click
 
 from lms.dev.mails import catch_mails
 from lms.dev.ports import holder_of, is_free, next_free
 from lms.embedded import EmbeddedServer, start_mongod, start_valkey
-from lms.processes import die_with_parent
+from lms.processes import die_with_parent, end_process
 
 STOP_SECONDS = 25.0
 READY_SECONDS = 30.0
@@ -148,26 +149,13 @@ async def _child(part: Part, environ: Mapping[str, str]) -> AsyncGenerator[async
     try:
         yield process
     finally:
-        await _end(process)
+        await end_process(process, STOP_SECONDS)
         await lines
 
 
 async def _pass_on(part: Part, process: asyncio.subprocess.Process) -> None:
-    if process.stdout is None:
-        return
-    async for line in process.stdout:
+    async for line in cast("asyncio.StreamReader", process.stdout):
         click.echo(f"{part.name:<9} {line.decode(errors='replace').rstrip()}")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 async def _until_ready(host: str, port: int, running: list[asyncio.subprocess.Process], stop: asyncio.Event) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from lms.accounts.documents import Role
 from lms.courses.documents import CourseStatus
+from lms.documents import why_not_stored
 from lms.errors import Conflict, FieldError, Invalid, NotFound, TooLarge
 
 MAX_SECONDS = 6 * 3600
@@ -160,8 +161,8 @@ def pins_of(lessons: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def check_report(watched: Iterable[list[int]], data_size: int) -> None:
-    """Raises 422 for an interval that ends before it starts and for too much data."""
+def check_report(watched: Iterable[list[int]], data_size: int, data: Any = None) -> None:
+    """Raises 422 for an interval that ends before it starts, and for data too large or not fit to be stored."""
     errors = [
         FieldError(code="invalid", message="An interval ends after it starts.", pointer=f"#/watched/{index}")
         for index, (start, end) in enumerate(watched)
@@ -170,6 +171,8 @@ def check_report(watched: Iterable[list[int]], data_size: int) -> None:
     if data_size > MAX_DATA_BYTES:
         message = f"At most {MAX_DATA_BYTES:,} bytes of JSON."
         errors.append(FieldError(code="too_large", message=message, pointer="#/data"))
+    elif message := why_not_stored(data):
+        errors.append(FieldError(code="invalid", message=message, pointer="#/data"))
     if errors:
         raise Invalid(errors=errors)
 

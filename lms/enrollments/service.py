@@ -1,6 +1,7 @@
 """Enrolling, reporting progress, completing, dropping."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +37,7 @@ from lms.enrollments.rules import (
 )
 from lms.enrollments.schemas import ProgressReport, ProgressResult
 from lms.enrollments.sequence import next_student_seq
-from lms.ids import SHORT_ID
+from lms.ids import SHORT_ID, time_of
 from lms.outbox.documents import Event
 from lms.schemas import Moment
 from lms.transactions import Session, in_transaction
@@ -116,7 +117,7 @@ async def report_progress(caller: Caller, enrollment_id: UUID, lesson_id: str, d
     if not SHORT_ID.fullmatch(lesson_id):
         # It becomes a part of a field's path below.
         raise LessonNotFound
-    report = _as_report(data)
+    report = _as_report(enrollment_id, data)
     merged = await _merge(caller, enrollment_id, lesson_id, report)
     if merged["status"] == EnrollmentStatus.ACTIVE and merged["percent"] == 100:  # noqa: PLR2004 - per cent
         merged |= await _complete(merged)
@@ -132,11 +133,13 @@ async def report_progress(caller: Caller, enrollment_id: UUID, lesson_id: str, d
     )
 
 
-def _as_report(data: ProgressReport) -> Report:
+def _as_report(enrollment_id: UUID, data: ProgressReport) -> Report:
     data_bytes = b"" if data.data is None else msgspec.json.encode(data.data, order="deterministic")
-    check_report(data.watched, len(data_bytes))
+    check_report(data.watched, len(data_bytes), data.data)
     now = utc_now()
-    at = now if data.occurred_at is None else min(data.occurred_at, now)
+    # A clock that is ahead counts as now, and one that is dead as the time of enrolling, give or take a time zone.
+    earliest = min(time_of(enrollment_id), now) - timedelta(days=1)
+    at = now if data.occurred_at is None else max(min(data.occurred_at, now), earliest)
     touched = bool(data.watched) or data.position_seconds is not None or data.data is not None
     return Report(
         state=max(STATES.index(data.state or "not_started"), IN_PROGRESS if touched else NOT_STARTED),

@@ -45,7 +45,7 @@ def _rule_errors(value: dict[str, Any], wanted: type[msgspec.Struct]) -> list[Fi
         errors += invalid.errors
     try:
         if "metadata" in fields:
-            check_metadata(len(msgspec.json.encode(metadata)))
+            check_metadata(len(msgspec.json.encode(metadata)), metadata)
     except Invalid as invalid:
         errors += invalid.errors
     return errors

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pymongo
 from pymongo.asynchronous.collection import AsyncCollection
 
 from lms.accounts.documents import SignIn
@@ -41,7 +42,7 @@ async def _delete(collection: AsyncCollection[dict[str, Any]], wanted: dict[str,
 @job("update_course_statistics")
 async def update_course_statistics(event: Event, context: JobContext) -> None:
     """Count the enrolments of every course anew; ratings are kept exact elsewhere and stay as they are."""
-    _ = event, context
+    _ = event
     pipeline: list[dict[str, Any]] = [
         {"$group": {"_id": {"course": "$course_id", "status": "$status"}, "count": {"$sum": 1}}},
         {
@@ -62,4 +63,6 @@ async def update_course_statistics(event: Event, context: JobContext) -> None:
             }
         },
     ]
-    await Enrollment.get_pymongo_collection().aggregate(pipeline, hint="course_status")
+    # It goes through all enrolments, for which a single operation's time-out is too short.
+    with pymongo.timeout(context.settings.job_timeout_seconds):
+        await Enrollment.get_pymongo_collection().aggregate(pipeline, hint="course_status")

@@ -18,7 +18,10 @@ class AlreadyDone(Exception):
 
 
 class Event(BaseDocument):
-    """`data` holds ids only; `todo` names the jobs that are left; `due` is when the relay next sends it."""
+    """`data` holds ids only; `todo` names the jobs that are left; `due` is when the relay next sends it.
+
+    `not_before` says by job until when copies of its message are passed over: while it runs, and before its next try.
+    """
 
     bucket: int
     kind: str
@@ -26,6 +29,7 @@ class Event(BaseDocument):
     todo: list[str]
     attempts: int = 0
     due: datetime | None = None
+    not_before: dict[str, datetime] = {}
     last_error: str | None = None
     failed_at: datetime | None = None
 

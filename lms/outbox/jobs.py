@@ -19,6 +19,8 @@ from lms.outbox.documents import Event
 from lms.settings import Settings
 
 MAX_ERROR_LENGTH = 500
+CLOCKS_APART = timedelta(seconds=1)
+"""What the clock of whoever sends a job may be ahead of that of whoever runs it."""
 
 logger = structlog.get_logger("lms.jobs")
 
@@ -99,9 +101,11 @@ async def run_job(name: str, event_id: UUID, context: JobContext) -> Outcome:
 
 async def _take(name: str, event_id: UUID, context: JobContext) -> Event | None:
     """Attempts count here and not where events are sent: one that waits in a long queue was not tried yet."""
+    now = utc_now()
+    busy_until = now + timedelta(seconds=context.settings.job_timeout_seconds)
     raw: dict[str, Any] | None = await Event.get_pymongo_collection().find_one_and_update(
-        {"_id": event_id, "todo": name, "failed_at": None},
-        {"$set": {"due": utc_now() + context.lease}, "$inc": {"attempts": 1}},
+        {"_id": event_id, "todo": name, "failed_at": None, f"not_before.{name}": {"$not": {"$gt": now}}},
+        {"$set": {"due": now + context.lease, f"not_before.{name}": busy_until}, "$inc": {"attempts": 1}},
         return_document=ReturnDocument.AFTER,
     )
     return None if raw is None else Event.model_validate(raw)
@@ -129,8 +133,11 @@ def _is_permanent(error: Exception) -> bool:
 async def _record_failure(one: Job, event: Event, error: str, *, permanent: bool) -> Outcome:
     gives_up = permanent or event.attempts >= one.retry.attempts
     now = utc_now()
+    next_try = now + one.retry.delay(event.attempts)
     change: dict[str, Any] = (
-        {"failed_at": now, "due": None} if gives_up else {"due": now + one.retry.delay(event.attempts)}
+        {"failed_at": now, "due": None}
+        if gives_up
+        else {"due": next_try, f"not_before.{one.name}": next_try - CLOCKS_APART}
     )
     still_there = {"_id": event.id, "todo": one.name}
     await Event.get_pymongo_collection().update_one(still_there, {"$set": change | {"last_error": error}})
@@ -161,6 +168,6 @@ async def failed(limit: int = 100) -> list[Event]:
 async def retry_failed(event_id: UUID | None = None) -> int:
     """Make failed events (or this one) due again, with all their attempts. Returns how many."""
     wanted: dict[str, Any] = {"failed_at": {"$type": "date"}} | ({"_id": event_id} if event_id else {})
-    fresh = {"failed_at": None, "due": utc_now(), "attempts": 0}
+    fresh: dict[str, Any] = {"failed_at": None, "due": utc_now(), "attempts": 0, "not_before": {}}
     result = await Event.get_pymongo_collection().update_many(wanted, {"$set": fresh})
     return result.modified_count

@@ -84,7 +84,7 @@ class Once:
         try:
             return _respond(await in_transaction(lambda session: self._recorded(effect, session)))
         except DuplicateKeyError as error:
-            if "idempotency" not in str(error):
+            if ".idempotency index: _id_" not in str(error):
                 raise
             return await self._kept()
         except LMSError as error:

@@ -54,7 +54,7 @@ async def test_a_refresh_token_is_exchanged_for_its_successor(
 async def test_a_refresh_costs_three_commands(client: httpx.AsyncClient, first: Signed, commands: Commands) -> None:
     commands.seen.clear()
     await refresh(client, first.refresh_token)
-    assert commands.names == ["find", "findAndModify", "find"]
+    assert commands.names == ["find", "find", "findAndModify"]
 
 
 async def test_a_lost_answer_can_be_asked_for_again(

@@ -264,6 +264,8 @@ async def test_a_mail_that_is_refused_for_now_is_tried_again(
     assert (waiting.due - held_clock.now).total_seconds() == 60
     assert waiting.last_error == "MailRefused: 451 4.3.0 Try again later"
     smtp_sink.accept()
+    assert await run_job(send_certificate_email.name, event.id, context) is Outcome.NOTHING_LEFT
+    held_clock.advance(seconds=60)
     assert await run_job(send_certificate_email.name, event.id, context) is Outcome.DONE
     assert [message["Message-ID"] for message in smtp_sink.messages] == [f"<{event.id}@lms.test>"]
 
@@ -292,7 +294,7 @@ async def test_where_no_mail_server_is_the_mail_waits(context_with: ContextWith,
 
 
 async def test_a_mail_server_that_stalls_costs_one_attempt_and_the_next_has_the_same_id(
-    context_with: ContextWith, smtp_sink: SmtpSink, sam: User, course: Course
+    context_with: ContextWith, smtp_sink: SmtpSink, sam: User, course: Course, held_clock: HeldClock
 ) -> None:
     certificate = await a_certificate(sam, course)
     event = await an_event(send_certificate_email.name, certificate_id=certificate.id)
@@ -302,6 +304,7 @@ async def test_a_mail_server_that_stalls_costs_one_attempt_and_the_next_has_the_
     [held] = await smtp_sink.wait_for_held(1)
     assert await running is Outcome.RETRY
     smtp_sink.release()
+    held_clock.advance(seconds=60)
     assert await run_job(send_certificate_email.name, event.id, context_with()) is Outcome.DONE
     assert smtp_sink.messages[-1]["Message-ID"] == held["Message-ID"] == f"<{event.id}@lms.test>"
 

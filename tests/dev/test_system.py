@@ -16,6 +16,7 @@ from lms.demo.seed import PASSWORD, PEOPLE
 from lms.dev import system
 from lms.dev.system import DevFailed
 from tests.dev.running import a_dev
+from tests.promises.system import eventually
 from tests.web.own_servers import free_port
 
 OURS = {"dev", "serve", "worker", "scheduler"}
@@ -108,6 +109,19 @@ async def test_a_part_that_ends_stops_the_rest(tmp_path: Path, given: dict[str, 
         os.kill(dev.family()["worker"], signal.SIGKILL)
         assert await dev.ends() == 1
         assert "worker ended with exit code -9; stopping the rest." in dev.text
+        assert dev.family() == {}
+
+
+async def test_it_can_be_stopped_while_it_starts(tmp_path: Path, given: dict[str, str]) -> None:
+    async with a_dev(tmp_path, "--no-demo", "--port", str(free_port()), **given) as dev:
+
+        async def has_begun() -> bool:
+            return "serve" in dev.family()
+
+        await eventually(has_begun)
+        assert await dev.stop() == 0
+        assert "Stopping." in dev.text
+        assert "Ctrl-C" not in dev.text
         assert dev.family() == {}
 
 

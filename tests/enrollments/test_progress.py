@@ -1,5 +1,5 @@
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -61,6 +61,14 @@ async def test_a_clock_that_is_ahead_counts_as_now(learner: Learner) -> None:
     await learner.report(0, position_seconds=200, occurred_at=tomorrow)
     answer = await learner.report(0, position_seconds=50)
     assert answer.json()["progress"]["position_seconds"] == 50
+
+
+@pytest.mark.parametrize("dead", ["0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00Z"])
+async def test_a_clock_that_is_dead_counts_as_the_time_of_enrolling(learner: Learner, dead: str) -> None:
+    answer = await learner.report(0, state="completed", occurred_at=dead)
+    assert answer.status_code == 200
+    first = datetime.fromisoformat(answer.json()["progress"]["first_completed_at"])
+    assert timedelta(hours=23) < utc_now() - first < timedelta(hours=25)
 
 
 async def test_the_last_required_lesson_completes_the_enrolment_once(learner: Learner) -> None:

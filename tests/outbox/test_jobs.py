@@ -298,6 +298,29 @@ def test_delays_double_up_to_an_hour(attempt: int, seconds: float) -> None:
     assert Retry().delay(attempt) == timedelta(seconds=seconds)
 
 
+async def test_copies_of_a_message_are_passed_over_while_the_job_runs_and_before_its_next_try(
+    database: Database, context: JobContext, held_clock: HeldClock
+) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(event: Event, context: JobContext) -> None:
+        started.set()
+        await go_on.wait()
+        raise MailRefused("451 later", permanent=False)
+
+    with a_job("test_slow", slow, retry=Retry(attempts=3, first=60)):
+        event = await emitted("test_slow")
+        running = asyncio.create_task(run("test_slow", event.id, context))
+        await started.wait()
+        assert await run("test_slow", event.id, context) is Outcome.NOTHING_LEFT
+        go_on.set()
+        assert await running is Outcome.RETRY
+        assert await run("test_slow", event.id, context) is Outcome.NOTHING_LEFT
+        assert (await changed(event))["attempts"] == 1
+        held_clock.advance(seconds=60)
+        assert await run("test_slow", event.id, context) is Outcome.RETRY
+
+
 async def test_two_jobs_cannot_have_one_name() -> None:
     with a_job("test_work", Calls()), pytest.raises(ValueError, match="two jobs named test_work"):
         job("test_work")(Calls())

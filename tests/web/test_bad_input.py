@@ -134,6 +134,10 @@ CASES = [
         {"position_seconds": -1, "watched": [[5, 9], [1]], "state": "done", "sequence": 1.5},
         "#/position_seconds #/sequence #/state #/watched/1",
     ),
+    refused("a-number-of-65-bits", "sam", REPORT, INVALID, {"data": {"a": [2**63]}}, "#/data"),
+    refused("nul-in-a-name", "sam", REPORT, INVALID, {"data": {"a\0b": 1}}, "#/data"),
+    refused("deep-data", "sam", REPORT, INVALID, b'{"data": ' + b"[" * 60 + b"]" * 60 + b"}", "#/data"),
+    refused("deep-metadata", "ivy", "POST /courses", INVALID, {"title": "X", "metadata": {"a": 2**64}}, "#/metadata"),
     refused(
         "an-unknown-lesson",
         "sam",
