@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import httpx
+import hypothesis
 import pytest
 from litestar import Litestar
 from pymongo import monitoring
@@ -28,6 +29,12 @@ from tests.build import a_course, a_user
 from tests.commands import Commands
 
 pytest_plugins = ["tests.servers"]
+
+# The same examples in every run, however slow the machine is: a red run is a change's doing.
+hypothesis.settings.register_profile(
+    "lms", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("lms")
 
 _commands = Commands()
 monitoring.register(_commands)

@@ -59,7 +59,7 @@ async def test_events_spread_over_all_buckets_by_their_ids(database: Database) -
     async def change(session: Session) -> list[Event]:
         return [await Event.emit(session, "thing.made", ["one"]) for _ in range(400)]
 
-    events = await in_transaction(change)
+    events = await in_transaction(change, seconds=60)
     assert all(event.bucket == event.id.int % 64 for event in events)
     assert len({event.bucket for event in events}) > BUCKETS / 2
     assert {row["bucket"] async for row in database["outbox"].find()} <= set(range(64))
