@@ -26,7 +26,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
         # uvicorn raises the signal once more when all is done; by default that is not an exit but a death.
         signal.signal(signal.SIGTERM, _exit)
         try:
-            return _run(_options(settings, host=host, port=port), workers)
+            return _run(server_options(settings, host=host, port=port), workers)
         except SystemExit as ended:
             return FAILED if ended.code else 0
         finally:
@@ -63,7 +63,7 @@ class _Processes(Multiprocess):
         return {one.pid for one in self.processes if one.pid is not None}
 
 
-def _options(settings: Settings, *, host: str, port: int) -> dict[str, Any]:
+def server_options(settings: Settings, *, host: str, port: int) -> dict[str, Any]:
     return {
         "factory": True,
         "host": host,
