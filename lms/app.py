@@ -27,6 +27,7 @@ from lms.web.docs import PRECOMPRESSED, docs_router
 from lms.web.etags import ConditionalReads
 from lms.web.health import Draining, Health, begin_on_sigterm, health_router
 from lms.web.idempotency import provide_once
+from lms.web.kept import KeptAnswers
 from lms.web.limits import RateLimits
 from lms.web.lists import provide_paging
 from lms.web.metrics_route import metrics_router
@@ -61,7 +62,7 @@ CORS_EXPOSED = [
 def create_app(settings: Settings | None = None) -> Litestar:
     settings = settings or load_settings()
     accelerator = Accelerator(settings.redis_url, settings.redis_prefix)
-    verdicts = SessionVerdicts(accelerator)
+    verdicts = SessionVerdicts()
     keys = KeyRing(settings)
     passwords = Passwords(settings)
     accounts = Accounts(settings, passwords, keys, verdicts)
@@ -136,4 +137,5 @@ def create_app(settings: Settings | None = None) -> Litestar:
     # Outside of the router, so that unknown routes have all of this too.
     app.asgi_handler = RequestId(RequestLog(RequestMetrics(SecurityHeaders(app.asgi_handler, settings))))
     app.state.accounts = accounts
+    app.state.catalogue = KeptAnswers(settings.catalogue_seconds)
     return app

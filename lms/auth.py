@@ -1,8 +1,9 @@
 """Who is asking: bearer tokens, the verdict on their session, and the guards of routes.
 
 A token's signature is checked once and remembered. Whether its session still stands is the database's word: `sessions`
-and the user's `auth_epoch`. A process reuses a verdict for half a second, Redis passes it on for 0.4 s at most, so
-that together a revocation is seen everywhere within one second.
+and the user's `auth_epoch`, asked for all who wait at once. A process reuses a verdict for half a second, so that
+a revocation is seen everywhere within one. Nothing is passed on through Redis: one person's requests are seldom so
+close together that another process could still use what was found, and asking it costs every request.
 """
 
 import asyncio
@@ -18,16 +19,14 @@ from litestar.enums import ScopeType
 from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Guard, Message, Receive, Scope, Send
-from redis.asyncio import Redis
 
 from lms.accounts.documents import Role, SignIn, User
 from lms.clock import utc_now
 from lms.errors import Forbidden, Unauthenticated
-from lms.redis_client import Accelerator, RedisUnavailable
+from lms.together import Together
 from lms.tokens import Claims, KeyRing, TokenRefused
 
 REUSE_SECONDS = 0.5
-SHARED_MILLISECONDS = 400
 REMEMBERED = 20_000
 
 INVALID_TOKEN = 'Bearer error="invalid_token"'  # noqa: S105 - a challenge, no secret
@@ -60,11 +59,11 @@ class Recent(OrderedDict[Any, Any]):
 
 
 class SessionVerdicts:
-    """Whether a session stands, and at which epoch of its user."""
+    """Whether a session stands, and at which epoch of its user. One per process."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self._accelerator = accelerator
+    def __init__(self) -> None:
         self._recent: Recent = Recent()
+        self._stored = Together(_read_epochs)
 
     async def epoch(self, claims: Claims) -> int | None:
         """The user's current epoch, or None where the session or the user is out."""
@@ -73,59 +72,28 @@ class SessionVerdicts:
         # A token of a later epoch than the remembered one is newer than what is remembered.
         if found is not None and asked_at < found[1] and (found[0] is None or found[0] >= claims.epoch):
             return found[0]
-        epoch, redis_now = await self._shared(claims.session_id)
-        if epoch is None or epoch < claims.epoch:
-            asked_at = time.monotonic()
-            epoch = await self._stored(claims)
-            if epoch is not None and redis_now is not None:
-                await self._share(claims.session_id, epoch, redis_now + SHARED_MILLISECONDS)
+        epoch = await self._stored.get((claims.session_id, claims.user_id))
         self._recent[claims.session_id] = (epoch, asked_at + REUSE_SECONDS)
         return epoch
 
-    async def _shared(self, session_id: UUID) -> tuple[int | None, int | None]:
-        """The verdict that Redis has, and its clock in milliseconds; None for what it did not tell."""
-        key = self._accelerator.key("session", session_id)
-
-        async def look(redis: Redis) -> list[Any]:
-            async with redis.pipeline(transaction=False) as both:
-                both.get(key)
-                both.time()
-                return await both.execute()
-
-        try:
-            value, (seconds, microseconds) = await self._accelerator.call(look)
-        except RedisUnavailable:
-            return None, None
-        return None if value is None else int(value), seconds * 1000 + microseconds // 1000
-
-    async def _share(self, session_id: UUID, epoch: int, until: int) -> None:
-        """Never over another one. Its end was fixed, by Redis's own clock, before the database was asked.
-
-        So a command that a slow or frozen server carries out late passes on nothing that is old.
-        """
-        key = self._accelerator.key("session", session_id)
-        try:
-            await self._accelerator.call(lambda redis: redis.set(key, epoch, pxat=until, nx=True))
-        except RedisUnavailable:
-            return
-
-    async def _stored(self, claims: Claims) -> int | None:
-        live = {"_id": claims.session_id, "user_id": claims.user_id, "ended_at": None, "expires_at": {"$gt": utc_now()}}
-        session, user = await asyncio.gather(
-            SignIn.get_pymongo_collection().find_one(live, {"_id": 1}),
-            User.get_pymongo_collection().find_one({"_id": claims.user_id, "active": True}, {"auth_epoch": 1}),
-        )
-        return None if session is None or user is None else int(user["auth_epoch"])
-
-    async def forget(self, *session_ids: UUID) -> None:
-        """Called where a session ends, so that this process and Redis know at once."""
+    def forget(self, *session_ids: UUID) -> None:
+        """Called where a session ends, so that this process knows at once."""
         for session_id in session_ids:
             self._recent.pop(session_id, None)
-        keys = [self._accelerator.key("session", session_id) for session_id in session_ids]
-        try:
-            await self._accelerator.call(lambda redis: redis.delete(*keys))
-        except RedisUnavailable:
-            return
+
+
+async def _read_epochs(keys: list[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], int]:
+    """The epochs of the active users whose (session, user) stands."""
+    session_ids, user_ids = ([*column] for column in zip(*keys, strict=True))
+    live = {"_id": {"$in": session_ids}, "ended_at": None, "expires_at": {"$gt": utc_now()}}
+    active = {"_id": {"$in": user_ids}, "active": True}
+    sessions, users = await asyncio.gather(
+        SignIn.get_pymongo_collection().find(live, {"user_id": 1}).to_list(),
+        User.get_pymongo_collection().find(active, {"auth_epoch": 1}).to_list(),
+    )
+    epochs = {user["_id"]: int(user["auth_epoch"]) for user in users}
+    pairs = ((session["_id"], session["user_id"]) for session in sessions)
+    return {pair: epochs[pair[1]] for pair in pairs if pair[1] in epochs}
 
 
 class Authentication(ASGIMiddleware):

@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     )
     redis_url: Annotated[str, AfterValidator(_check_redis_url)] = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis or Valkey: queue, limits, session verdicts. Empty: none.",
+        description="Redis or Valkey: queue and limits. Empty: none.",
         repr=False,
     )
     redis_prefix: Annotated[str, Field(pattern=r"^[a-z0-9_:-]{1,40}$")] = Field(
@@ -162,9 +162,14 @@ class Settings(BaseSettings):
         [], description="Networks whose X-Forwarded-For is believed, comma separated."
     )
     rate_auth: Rate = Field("20/60", description="Sign-ups and sign-ins: COUNT/SECONDS for one address.")
-    rate_writes: Rate = Field("240/60", description="Writes: COUNT/SECONDS for one caller.")
+    rate_writes: Rate = Field(
+        "240/60", description="Writes: COUNT/SECONDS for one caller, leased to processes in blocks."
+    )
     rate_reads: Rate = Field(
         "1200/60", description="Reads: COUNT/SECONDS for one caller, leased to processes in blocks."
+    )
+    catalogue_seconds: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.5, description="How old a list of courses may be that a process answers from memory; 0: never."
     )
     max_body_bytes: Annotated[int, Field(ge=10_000, le=20_000_000)] = Field(
         1_500_000, description="Largest request body; more is a 413."

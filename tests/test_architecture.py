@@ -15,16 +15,16 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     # The ground, which knows nothing of ours but the version.
     *("lms", "clock", "ids", "keys", "slugs", "numbers", "processes", "redaction", "redis_client", "letters"),
-    *("errors", "settings", "settings_table", "transactions", "sequence"),
+    *("errors", "settings", "settings_table", "together", "transactions", "sequence"),
     # What runs beneath every feature.
     *("logs", "metrics", "tokens", "passwords", "mail", "embedded", "migrations"),
     # What a feature stores, decides and shows.
     *("documents", "rules", "merging", "schemas", "page", "pdf"),
     # What every request goes through.
-    *("bodies", "problems", "requests", "etags", "lists", "idempotency", "limits", "security_headers"),
-    *("health", "metrics_route", "auth", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
+    *("auth", "bodies", "problems", "requests", "etags", "lists", "kept", "idempotency", "limits", "security_headers"),
+    *("health", "metrics_route", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
     # What a feature does: later, as a read, in order, and where it is reached.
-    *("jobs", "relay", "tasks", "queries", "service", "controller"),
+    *("jobs", "relay", "tasks", "queries", "reports", "service", "listing", "controller"),
     # Courses as code.
     *("faults", "files", "yaml_lines", "front_matter", "summary", "source", "checking", "fields", "plan"),
     *("native", "mdbook", "detect", "apply", "load", "show"),

@@ -140,7 +140,7 @@ class Accounts:
         found = await SignIn.get_pymongo_collection().find(live, {"_id": 1}).to_list(1000)
         await SignIn.get_pymongo_collection().update_many(live, {"$set": {"ended_at": utc_now()}})
         if found:
-            await self.verdicts.forget(*(session["_id"] for session in found))
+            self.verdicts.forget(*(session["_id"] for session in found))
 
     def _expiry(self, now: datetime) -> datetime:
         return now + timedelta(days=self.settings.refresh_token_days)

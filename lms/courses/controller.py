@@ -1,14 +1,15 @@
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody
 
-from lms.accounts.documents import Role
 from lms.auth import Caller, CurrentUser, OptionalUser, requires
 from lms.courses import queries, service
-from lms.courses.documents import Course, CourseStatus, Difficulty
+from lms.courses.documents import Course, CourseStatus
+from lms.courses.listing import STAFF, SortName, answer_from_memory, kept_lists, provide_course_filter
 from lms.courses.rules import (
     CourseNotFound,
     CourseNotPublishable,
@@ -37,54 +38,11 @@ from lms.courses.schemas import (
     ModuleRead,
 )
 from lms.enrollments.queries import is_enrolled
-from lms.errors import FieldError, Invalid, LMSError
+from lms.errors import LMSError
 from lms.transactions import Session
 from lms.web.etags import if_match, strong_tag
 from lms.web.idempotency import Answer, Once
 from lms.web.lists import CursorPage, Page, Paging, answer_list, slice_page
-
-STAFF = (Role.INSTRUCTOR, Role.ADMIN)
-
-TagFilter = Annotated[
-    list[str] | None, QueryParameter(name="tag", max_items=10, description="Repeat it for courses that have all.")
-]
-SortName = Annotated[Literal["-created_at", "title"], QueryParameter(name="sort", description="The order.")]
-SearchText = Annotated[str | None, QueryParameter(name="search", min_length=1, max_length=200)]
-MinutesFilter = Annotated[int | None, QueryParameter(ge=0, le=1_000_000)]
-
-
-async def provide_course_filter(
-    viewer: OptionalUser,
-    category: FromQuery[str | None] = None,
-    tag: TagFilter = None,
-    difficulty_level: FromQuery[Difficulty | None] = None,
-    instructor_id: FromQuery[UUID | None] = None,
-    search: SearchText = None,
-    min_minutes: MinutesFilter = None,
-    max_minutes: MinutesFilter = None,
-    mine: FromQuery[bool] = False,
-    status: FromQuery[CourseStatus | None] = None,
-) -> dict[str, Any]:
-    """The dependency `course_filter`: what the viewer asked for, within what the viewer may see."""
-    role = viewer.role if viewer else None
-    wanted = queries.visible_filter(viewer_id=viewer.id if viewer else None, role=role, status=status, mine=mine)
-    given = {
-        "category": category,
-        "tags": {"$all": tag} if tag else None,
-        "difficulty_level": difficulty_level.value if difficulty_level else None,
-        "instructor_id": instructor_id,
-        "$text": {"$search": search} if search else None,
-        "estimated_duration_minutes": _between(min_minutes, max_minutes),
-    }
-    return {"$and": [wanted, {name: value for name, value in given.items() if value is not None}]}
-
-
-def _between(least: int | None, most: int | None) -> dict[str, int] | None:
-    if least is not None and most is not None and least > most:
-        message = "min_minutes is greater than max_minutes."
-        raise Invalid(errors=[FieldError(code="invalid", message=message, parameter="min_minutes")])
-    limits = {"$gte": least, "$lte": most}
-    return {name: value for name, value in limits.items() if value is not None} or None
 
 
 def _write_opt(*errors: type[LMSError]) -> dict[str, Any]:
@@ -95,17 +53,25 @@ class CourseController(Controller):
     path = "/courses"
     tags = ["courses"]
 
-    @get("/", dependencies={"course_filter": provide_course_filter})
+    @get("/", dependencies={"course_filter": provide_course_filter}, before_request=answer_from_memory)
     async def list_courses(
         self,
-        request: Request[Any, Any, Any],
+        request: Request[Caller | None, Any, Any],
         course_filter: NamedDependency[dict[str, Any]],
         paging: NamedDependency[Paging],
         sort: SortName = "-created_at",
     ) -> Response[Page[CourseSummary] | CursorPage[CourseSummary]]:
-        """Published courses, newest first; for staff also their own with `mine` or `status`."""
-        items, total, cursor = await queries.list_courses(course_filter, queries.SORTS[sort], paging)
-        return answer_list(request, paging, items, total, cursor)
+        """Published courses, newest first; for staff also their own with `mine` or `status`.
+
+        Others may get an answer that is up to half a second old.
+        """
+
+        async def answer() -> Response[Any]:
+            items, total, cursor = await queries.list_courses(course_filter, queries.SORTS[sort], paging)
+            return answer_list(request, paging, items, total, cursor)
+
+        kept = kept_lists(request)
+        return await (answer() if kept is None else kept.get(request.scope["query_string"], answer))
 
     @post("/", status_code=201, guards=[requires(*STAFF)], opt={"idempotent": True, "errors": [SlugTaken]})
     async def create_course(
@@ -121,12 +87,12 @@ class CourseController(Controller):
     @get("/{course_id:uuid}", opt={"conditional": True, "errors": [CourseNotFound]})
     async def get_course(self, course_id: FromPath[UUID], viewer: OptionalUser) -> Response[CourseRead]:
         """A course with its outline, without lesson bodies."""
-        return await _show(await queries.course(course_id, queries.OUTLINE), viewer)
+        return await _show(await queries.shown_by_id.get(course_id), viewer)
 
     @get("/slug/{slug:str}", opt={"conditional": True, "errors": [CourseNotFound]})
     async def get_course_by_slug(self, slug: FromPath[str], viewer: OptionalUser) -> Response[CourseRead]:
         """The same by slug."""
-        return await _show(await queries.course_by_slug(slug), viewer)
+        return await _show(await queries.shown_by_slug.get(slug), viewer)
 
     @patch(
         "/{course_id:uuid}",
@@ -141,7 +107,8 @@ class CourseController(Controller):
         user: CurrentUser,
     ) -> Response[CourseRead]:
         """Change what is named; `null` clears what may be empty."""
-        return await _respond(await service.update_course(user, course_id, data, if_match(request)))
+        raw = await service.update_course(user, course_id, data, if_match(request))
+        return _respond(raw, await queries.with_stats(raw))
 
     @post("/{course_id:uuid}/publish", status_code=200, guards=[requires(*STAFF)], opt=_write_opt(CourseNotPublishable))
     async def publish_course(
@@ -266,15 +233,18 @@ async def _check_visible(raw: dict[str, Any] | None, viewer: Caller | None) -> t
     return staff, enrolled
 
 
-async def _show(raw: dict[str, Any] | None, viewer: Caller | None) -> Response[CourseRead]:
+async def _show(
+    found: tuple[dict[str, Any], dict[str, Any] | None] | None, viewer: Caller | None
+) -> Response[CourseRead]:
+    if found is None:
+        raise CourseNotFound
+    raw, stats = found
     await _check_visible(raw, viewer)
-    return await _respond(raw or {})
+    return _respond(raw, queries.shown_course(raw, stats))
 
 
-async def _respond(raw: dict[str, Any]) -> Response[CourseRead]:
-    etag = strong_tag(raw["rev"], raw["outline_rev"])
-    body = await queries.with_stats(raw)
-    return Response(body, headers={"ETag": etag})
+def _respond(raw: Mapping[str, Any], body: CourseRead) -> Response[CourseRead]:
+    return Response(body, headers={"ETag": strong_tag(raw["rev"], raw["outline_rev"])})
 
 
 async def _change_status(caller: Caller, course_id: UUID, status: CourseStatus, once: Once) -> Response[CourseRead]:

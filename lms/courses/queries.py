@@ -1,5 +1,6 @@
 """The reads of courses. None of them but `lesson_with_body` touches lesson content."""
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from lms.accounts.documents import Role
 from lms.courses.documents import Course, CourseStats, CourseStatus
 from lms.courses.rules import in_order, is_open, numbered
 from lms.courses.schemas import CourseRead, CourseSummary
+from lms.together import Together
 from lms.transactions import Session
 from lms.web.lists import Paging, Sort, find_page
 
@@ -41,8 +43,25 @@ async def course(course_id: UUID, projection: Mapping[str, Any]) -> dict[str, An
     return await Course.get_pymongo_collection().find_one({"_id": course_id}, projection)
 
 
-async def course_by_slug(slug: str) -> dict[str, Any] | None:
-    return await Course.get_pymongo_collection().find_one({"slug": slug}, OUTLINE)
+async def _read_outlines(name: str, values: list[Any]) -> dict[Any, dict[str, Any]]:
+    found = await Course.get_pymongo_collection().find({name: {"$in": values}}, OUTLINE).to_list()
+    return {row[name]: row for row in found}
+
+
+async def _read_shown(course_ids: list[UUID]) -> dict[UUID, tuple[dict[str, Any], dict[str, Any] | None]]:
+    outlines, counted = await asyncio.gather(_read_outlines("_id", course_ids), _read_stats(course_ids))
+    return {course_id: (row, counted.get(course_id)) for course_id, row in outlines.items()}
+
+
+async def _read_slugs(slugs: list[str]) -> dict[str, tuple[dict[str, Any], dict[str, Any] | None]]:
+    outlines = await _read_outlines("slug", slugs)
+    counted = await _read_stats([row["_id"] for row in outlines.values()])
+    return {slug: (row, counted.get(row["_id"])) for slug, row in outlines.items()}
+
+
+shown_by_id = Together(_read_shown)
+"""Outlines with their counters, read together. What they give is shared and not to be changed."""
+shown_by_slug = Together(_read_slugs)
 
 
 async def lesson_with_body(course_id: UUID, lesson_id: str) -> dict[str, Any] | None:
@@ -51,9 +70,13 @@ async def lesson_with_body(course_id: UUID, lesson_id: str) -> dict[str, Any] | 
     return await Course.get_pymongo_collection().find_one({"_id": course_id}, projection)
 
 
-async def stats_of(course_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-    found = CourseStats.get_pymongo_collection().find({"_id": {"$in": list(course_ids)}})
-    return {row["_id"]: row async for row in found}
+async def _read_stats(course_ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
+    found = await CourseStats.get_pymongo_collection().find({"_id": {"$in": course_ids}}).to_list()
+    return {row["_id"]: row for row in found}
+
+
+stats = Together(_read_stats)
+"""Counters by course, read together. Shared, so not to be changed."""
 
 
 def visible_filter(
@@ -73,30 +96,34 @@ async def list_courses(
     wanted: Mapping[str, Any], sort: Sort, paging: Paging
 ) -> tuple[list[CourseSummary], int | None, str | None]:
     rows, total, cursor = await find_page(Course.get_pymongo_collection(), wanted, sort, paging, HEAD)
-    stats = await stats_of(row["_id"] for row in rows)
-    return [CourseSummary.from_raw(row, **_computed(row, stats.get(row["_id"]))) for row in rows], total, cursor
+    counted = await stats.get_all({row["_id"] for row in rows})
+    return [CourseSummary.from_raw(row, **_computed(row, counted.get(row["_id"]))) for row in rows], total, cursor
 
 
 async def with_stats(raw: Mapping[str, Any]) -> CourseRead:
+    """What a write gives back of the course that it changed."""
+    return shown_course(raw, await stats.get(raw["_id"]))
+
+
+def shown_course(raw: Mapping[str, Any], counted: Mapping[str, Any] | None) -> CourseRead:
     """The single read: head, outline in order, counters."""
-    stats = await stats_of([raw["_id"]])
     modules, lessons = in_order(raw["modules"], raw["lessons"])
-    return CourseRead.from_raw({**raw, "modules": modules, "lessons": lessons}, **_computed(raw, stats.get(raw["_id"])))
+    return CourseRead.from_raw({**raw, "modules": modules, "lessons": lessons}, **_computed(raw, counted))
 
 
-def _computed(raw: Mapping[str, Any], stats: Mapping[str, Any] | None) -> dict[str, Any]:
-    count = stats["rating_count"] if stats else 0
+def _computed(raw: Mapping[str, Any], counted: Mapping[str, Any] | None) -> dict[str, Any]:
+    count = counted["rating_count"] if counted else 0
     return {
         "is_published": is_open(raw),
         "managed": raw["source_id"] is not None,
-        "enrollment_count": stats["enrolled"] if stats else 0,
-        "average_rating": round(stats["rating_sum"] / count, 2) if stats and count else None,
+        "enrollment_count": counted["enrolled"] if counted else 0,
+        "average_rating": round(counted["rating_sum"] / count, 2) if counted and count else None,
         "review_count": count,
     }
 
 
-async def slugs_like(base: str, session: Session | None = None, *, but: UUID | None = None) -> set[str]:
-    """Which of `base` and its numbered kin are taken, by other courses than `but`."""
-    alike = {"slug": {"$in": [base, re.compile(f"^{re.escape(numbered(base))}[0-9]+$")]}, "_id": {"$ne": but}}
-    found = Course.get_pymongo_collection().find(alike, {"slug": 1}, session=session)
-    return {str(row["slug"]) async for row in found}
+async def slugs_like(bases: Iterable[str], session: Session | None = None) -> dict[str, UUID]:
+    """Which of `bases` and their numbered kin are taken, and by which course."""
+    alike = [one for base in bases for one in (base, re.compile(f"^{re.escape(numbered(base))}[0-9]+$"))]
+    found = Course.get_pymongo_collection().find({"slug": {"$in": alike}}, {"slug": 1}, session=session)
+    return {str(row["slug"]): row["_id"] async for row in found}

@@ -62,7 +62,7 @@ async def create_course(caller: Caller, data: CourseCreate, session: Session) ->
     check_metadata(len(msgspec.json.encode(data.metadata)), data.metadata)
     given = _tidy(msgspec.structs.asdict(data))
     base = slug_of(data.title)
-    slug = data.slug or free_slug(base, await queries.slugs_like(base, session))
+    slug = data.slug or free_slug(base, set(await queries.slugs_like([base], session)))
     own = {"slug": slug, "instructor_id": caller.id, "seq": await next_course_seq(session)}
     course = Course.model_validate(given | own)
     if data.slug is not None and await Course.find_one({"slug": slug}, session=session) is not None:

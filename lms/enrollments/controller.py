@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -6,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 from pymongo.errors import DuplicateKeyError
 
-from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
+from lms.auth import ANYONE_SIGNED_IN, Caller, CurrentUser, requires
 from lms.courses.rules import CourseNotFound, LessonNotFound, is_staff
 from lms.enrollments import queries, service
 from lms.enrollments.documents import EnrollmentStatus
@@ -45,29 +46,28 @@ class EnrollmentController(Controller):
         """Enrol in a course. After a drop the same enrolment becomes active again, from the start."""
 
         async def enroll(session: Session) -> Answer:
-            raw = await service.enroll(user, data.course_id, session)
-            heads = await queries.course_heads([data.course_id])
-            body = queries.shown_enrollment(raw, heads[data.course_id])
-            return Answer(body, 201, {"Location": f"/api/v1/enrollments/{body.id}"})
+            return _enrolled(*await service.enroll(user, data.course_id, session))
+
+        async def enroll_again(session: Session) -> Answer:
+            return _enrolled(*await service.enroll_again(user, data.course_id, session))
 
         try:
             return await once.run(enroll)
         except DuplicateKeyError:
-            # A parallel request won the unique index; its enrolment is found now and named in the 409.
-            return await once.run(enroll)
+            # There is one already, perhaps by a parallel request: the unique index said so.
+            return await once.run(enroll_again)
 
     @get("/")
     async def list_enrollments(
         self,
-        request: Request[Any, Any, Any],
-        user: CurrentUser,
+        request: Request[Caller, Any, Any],
         paging: NamedDependency[Paging],
         status: FromQuery[EnrollmentStatus | None] = None,
         course_id: FromQuery[UUID | None] = None,
     ) -> Response[Page[EnrollmentSummary] | CursorPage[EnrollmentSummary]]:
         """The caller's own enrolments, newest first."""
         given = {"status": status.value if status else None, "course_id": course_id}
-        wanted = {"student_id": user.id} | {name: value for name, value in given.items() if value is not None}
+        wanted = {"student_id": request.user.id} | {name: value for name, value in given.items() if value is not None}
         items, total, cursor = await queries.list_enrollments(wanted, paging)
         return answer_list(request, paging, items, total, cursor)
 
@@ -75,8 +75,7 @@ class EnrollmentController(Controller):
     async def get_enrollment(self, enrollment_id: FromPath[UUID], user: CurrentUser) -> EnrollmentRead:
         """An enrolment with its progress: for the student, the course's staff and administrators."""
         raw = await queries.enrollment(enrollment_id)
-        heads = await queries.course_heads([raw["course_id"]]) if raw else {}
-        head = heads.get(raw["course_id"]) if raw else None
+        head = await queries.course_heads.get(raw["course_id"]) if raw else None
         staff = head is not None and is_staff(head, user.id, user.role)
         check_can_see_enrollment(raw, user.id, user.role, staff=staff)
         if raw is None or head is None:
@@ -106,3 +105,8 @@ class EnrollmentController(Controller):
     ) -> ProgressResult:
         """Mark a lesson completed. The last required one completes the enrolment and issues the certificate."""
         return await service.report_progress(user, enrollment_id, lesson_id, ProgressReport(state="completed"))
+
+
+def _enrolled(raw: Mapping[str, Any], course: Mapping[str, Any]) -> Answer:
+    body = queries.shown_enrollment(raw, course)
+    return Answer(body, 201, {"Location": f"/api/v1/enrollments/{body.id}"})

@@ -1,17 +1,21 @@
 """The reads of enrolments."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from lms.accounts.documents import User
 from lms.courses.documents import Course
+from lms.courses.queries import PINS
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.enrollments.rules import STATES
 from lms.enrollments.schemas import EnrollmentRead, EnrollmentSummary, LessonProgressRead
+from lms.together import Together
 from lms.web.lists import Paging, Sort, find_page
 
 READING = [EnrollmentStatus.ACTIVE.value, EnrollmentStatus.COMPLETED.value]
 WITHOUT_PROGRESS = {"progress": 0}
+HEAD = {"title": 1, "slug": 1, "thumbnail_url": 1, "instructor_id": 1, "co_instructor_ids": 1}
 NEWEST_FIRST = Sort((("created_at", -1), ("_id", -1)), index="student_created")
 
 
@@ -25,29 +29,27 @@ async def enrollment(enrollment_id: UUID) -> dict[str, Any] | None:
     return await Enrollment.get_pymongo_collection().find_one({"_id": enrollment_id})
 
 
-async def course_heads(course_ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-    """What an enrolment shows of its course, the instructor's name included, in one command."""
-    pipeline: list[dict[str, Any]] = [
-        {"$match": {"_id": {"$in": list(course_ids)}}},
-        {"$project": {"title": 1, "slug": 1, "thumbnail_url": 1, "instructor_id": 1, "co_instructor_ids": 1}},
-        {
-            "$lookup": {
-                "from": "users",
-                "localField": "instructor_id",
-                "foreignField": "_id",
-                "as": "instructor",
-                "pipeline": [{"$project": {"full_name": 1}}],
-            }
-        },
-    ]
-    found = await Course.get_pymongo_collection().aggregate(pipeline)
-    return {row["_id"]: row async for row in found}
+async def _with_instructors(course_ids: list[UUID], projection: Mapping[str, Any]) -> dict[UUID, dict[str, Any]]:
+    """Courses, each with its instructor's id and name under `instructor` (None for one who is gone)."""
+    rows = await Course.get_pymongo_collection().find({"_id": {"$in": course_ids}}, projection).to_list()
+    instructor_ids = list({row["instructor_id"] for row in rows})
+    people = await User.get_pymongo_collection().find({"_id": {"$in": instructor_ids}}, {"full_name": 1}).to_list()
+    names = {person["_id"]: {"id": person["_id"], "full_name": person["full_name"]} for person in people}
+    return {row["_id"]: {**row, "id": row["_id"], "instructor": names.get(row["instructor_id"])} for row in rows}
 
 
-def shown_course(head: Mapping[str, Any]) -> dict[str, Any]:
-    instructors = head["instructor"]
-    instructor = {"id": instructors[0]["_id"], "full_name": instructors[0]["full_name"]} if instructors else None
-    return {**head, "id": head["_id"], "instructor": instructor}
+async def _read_heads(course_ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
+    return await _with_instructors(course_ids, HEAD)
+
+
+async def _read_open(course_ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
+    return await _with_instructors(course_ids, {**HEAD, **PINS})
+
+
+course_heads = Together(_read_heads)
+"""What an enrolment shows of its course, read together. Shared, so not to be changed."""
+courses_to_enroll_in = Together(_read_open)
+"""The same with rights and with the lessons as an enrolment pins them."""
 
 
 async def list_enrollments(
@@ -55,11 +57,9 @@ async def list_enrollments(
 ) -> tuple[list[EnrollmentSummary], int | None, str | None]:
     collection = Enrollment.get_pymongo_collection()
     rows, total, cursor = await find_page(collection, wanted, NEWEST_FIRST, paging, WITHOUT_PROGRESS)
-    heads = await course_heads({row["course_id"] for row in rows})
+    heads = await course_heads.get_all({row["course_id"] for row in rows})
     items = [
-        EnrollmentSummary.from_raw(row, course=shown_course(heads[row["course_id"]]))
-        for row in rows
-        if row["course_id"] in heads
+        EnrollmentSummary.from_raw(row, course=heads[row["course_id"]]) for row in rows if row["course_id"] in heads
     ]
     return items, total, cursor
 
@@ -79,4 +79,4 @@ def read_progress(entry: Mapping[str, Any]) -> LessonProgressRead:
 
 def shown_enrollment(raw: Mapping[str, Any], head: Mapping[str, Any]) -> EnrollmentRead:
     progress = {lesson_id: shown_progress(entry) for lesson_id, entry in raw["progress"].items()}
-    return EnrollmentRead.from_raw(raw, course=shown_course(head), progress=progress)
+    return EnrollmentRead.from_raw(raw, course=head, progress=progress)

@@ -13,11 +13,11 @@ from lms.auth import Caller
 from lms.certificates.tasks import generate_certificate
 from lms.clock import utc_now
 from lms.courses import queries as courses
-from lms.courses.documents import Course
-from lms.courses.rules import LessonNotFound, check_can_see, is_staff
+from lms.courses.rules import LessonNotFound, check_can_see, is_open, is_staff
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
-from lms.enrollments.merging import has_room, merge_pipeline
-from lms.enrollments.queries import READING, read_progress
+from lms.enrollments.merging import has_room
+from lms.enrollments.queries import READING, courses_to_enroll_in, read_progress
+from lms.enrollments.reports import Merging, merged
 from lms.enrollments.rules import (
     IN_PROGRESS,
     NOT_STARTED,
@@ -47,47 +47,63 @@ def _enrollments() -> AsyncCollection[dict[str, Any]]:
     return Enrollment.get_pymongo_collection()
 
 
-async def enroll(caller: Caller, course_id: UUID, session: Session) -> dict[str, Any]:
-    """The new enrolment. Raises, in this order: `AlreadyEnrolled`, `CourseNotFound`, `CourseNotOpen`."""
-    pair = {"student_id": caller.id, "course_id": course_id}
-    existing = await _enrollments().find_one(pair, session=session)
-    if existing is not None and existing["status"] != EnrollmentStatus.DROPPED:
-        raise AlreadyEnrolled(existing["_id"])
-    course = await Course.get_pymongo_collection().find_one({"_id": course_id}, courses.PINS, session=session)
-    check_can_see(course, staff=course is not None and is_staff(course, caller.id, caller.role), enrolled=False)
-    check_takes_enrollments(course or {})
-    pins = pins_of(course["lessons"] if course else [])
-    if existing is not None:
-        return await _enroll_again(existing, pins, session)
-    enrollment = Enrollment.model_validate(
-        {**pair, "progress": pins, "seq": await next_student_seq(caller.id, session)}
+async def enroll(caller: Caller, course_id: UUID, session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The new enrolment and its course. Raises, in this order: `AlreadyEnrolled`, `CourseNotFound`, `CourseNotOpen`.
+
+    Nobody looks before: where there is an enrolment the unique index says so, with PyMongo's `DuplicateKeyError`, and
+    `enroll_again` goes on from there.
+    """
+    course = await courses_to_enroll_in.get(course_id)
+    if course is None or not is_open(course):
+        existing = await _enrollments().find_one({"student_id": caller.id, "course_id": course_id}, session=session)
+        if existing is not None and existing["status"] != EnrollmentStatus.DROPPED:
+            raise AlreadyEnrolled(existing["_id"])
+    course = _open_course(caller, course)
+    enrollment = Enrollment(
+        student_id=caller.id,
+        course_id=course_id,
+        progress={},
+        seq=await next_student_seq(caller.id, session),
     )
-    await enrollment.insert(session=session)
-    return {**enrollment.model_dump(), "_id": enrollment.id}
+    stored = {**enrollment.model_dump(), "progress": pins_of(course["lessons"])}
+    stored["_id"] = stored.pop("id")
+    await _enrollments().insert_one(stored, session=session)
+    return stored, course
 
 
-async def _enroll_again(
-    existing: Mapping[str, Any], pins: Mapping[str, dict[str, Any]], session: Session
-) -> dict[str, Any]:
-    """After a drop the same enrolment becomes active again, from the start."""
+def _open_course(caller: Caller, course: dict[str, Any] | None) -> dict[str, Any]:
+    staff = course is not None and is_staff(course, caller.id, caller.role)
+    check_can_see(course, staff=staff, enrolled=False)
+    check_takes_enrollments(course or {})
+    return course or {}
+
+
+async def enroll_again(caller: Caller, course_id: UUID, session: Session) -> tuple[dict[str, Any], dict[str, Any]]:
+    """After a drop the same enrolment becomes active again, from the start. Raises as `enroll` does."""
+    existing = await _enrollments().find_one({"student_id": caller.id, "course_id": course_id}, session=session)
+    if existing is None:
+        return await enroll(caller, course_id, session)
+    if existing["status"] != EnrollmentStatus.DROPPED:
+        raise AlreadyEnrolled(existing["_id"])
+    course = _open_course(caller, await courses_to_enroll_in.get(course_id))
     now = utc_now()
     change = {
         "status": EnrollmentStatus.ACTIVE.value,
-        "progress": reset(existing["progress"], pins),
+        "progress": reset(existing["progress"], pins_of(course["lessons"])),
         "percent": 0,
         "enrolled_at": now,
         "changed_at": now,
-        "seq": await next_student_seq(existing["student_id"], session),
+        "seq": await next_student_seq(caller.id, session),
     }
     updated = await _enrollments().find_one_and_update(
-        {"_id": existing["_id"], "status": EnrollmentStatus.DROPPED.value},
+        {"_id": existing["_id"], "student_id": caller.id, "status": EnrollmentStatus.DROPPED.value},
         {"$set": change},
         return_document=ReturnDocument.AFTER,
         session=session,
     )
     if updated is None:
         raise AlreadyEnrolled(existing["_id"])
-    return updated
+    return updated, course
 
 
 async def drop(caller: Caller, enrollment_id: UUID) -> None:
@@ -118,17 +134,17 @@ async def report_progress(caller: Caller, enrollment_id: UUID, lesson_id: str, d
         # It becomes a part of a field's path below.
         raise LessonNotFound
     report = _as_report(enrollment_id, data)
-    merged = await _merge(caller, enrollment_id, lesson_id, report)
-    if merged["status"] == EnrollmentStatus.ACTIVE and merged["percent"] == 100:  # noqa: PLR2004 - per cent
-        merged |= await _complete(merged)
-    entry = merged["progress"][lesson_id]
-    completed_at = merged.get("completed_at")
+    stored = await _merge(caller, enrollment_id, lesson_id, report)
+    if stored["status"] == EnrollmentStatus.ACTIVE and stored["percent"] == 100:  # noqa: PLR2004 - per cent
+        stored |= await _complete(stored)
+    entry = stored["progress"][lesson_id]
+    completed_at = stored.get("completed_at")
     return ProgressResult(
         result="stale" if is_stale(entry, report) else "applied",
         lesson_id=lesson_id,
         progress=read_progress(entry),
-        status=EnrollmentStatus(merged["status"]),
-        percent=merged["percent"],
+        status=EnrollmentStatus(stored["status"]),
+        percent=stored["percent"],
         completed_at=Moment.of(completed_at) if completed_at else None,
     )
 
@@ -156,30 +172,14 @@ def _as_report(enrollment_id: UUID, data: ProgressReport) -> Report:
 
 async def _merge(caller: Caller, enrollment_id: UUID, lesson_id: str, report: Report) -> dict[str, Any]:
     """One command where the lesson has an entry; otherwise find out why nothing matched."""
-    updated = await _merge_into_entry(caller, enrollment_id, lesson_id, report)
+    merging = Merging(caller.id, enrollment_id, lesson_id, report)
+    updated = await merged.get(merging)
     if updated is None:
         await _make_room(caller, enrollment_id, lesson_id)
-        updated = await _merge_into_entry(caller, enrollment_id, lesson_id, report)
+        updated = await merged.get(merging)
     if updated is None:
         raise EnrollmentTooLarge(lesson=lesson_id)
     return updated
-
-
-async def _merge_into_entry(
-    caller: Caller, enrollment_id: UUID, lesson_id: str, report: Report
-) -> dict[str, Any] | None:
-    wanted: dict[str, Any] = {
-        "_id": enrollment_id,
-        "student_id": caller.id,
-        "status": {"$in": READING},
-        f"progress.{lesson_id}": {"$exists": True},
-    }
-    return await _enrollments().find_one_and_update(
-        wanted | has_room(),
-        merge_pipeline(lesson_id, report),
-        projection={f"progress.{lesson_id}": 1, "student_id": 1, "status": 1, "percent": 1, "completed_at": 1},
-        return_document=ReturnDocument.AFTER,
-    )
 
 
 async def _make_room(caller: Caller, enrollment_id: UUID, lesson_id: str) -> None:

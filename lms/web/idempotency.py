@@ -12,6 +12,7 @@ from litestar import Request, Response
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
+from lms.auth import CurrentUser
 from lms.clock import utc_now
 from lms.errors import Conflict, FieldError, Invalid, LMSError
 from lms.schemas import Output, encode
@@ -149,6 +150,6 @@ def _broken(code: str, message: str) -> FieldError:
     return FieldError(code=code, message=message, header="Idempotency-Key")
 
 
-async def provide_once(request: Request[Any, Any, Any]) -> Once:
+async def provide_once(request: Request[Any, Any, Any], user: CurrentUser) -> Once:
     """The dependency `once` of every authenticated POST that creates or triggers something."""
-    return Once(request, request.scope["user"].id, await request.body())
+    return Once(request, user.id, await request.body())

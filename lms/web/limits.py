@@ -1,12 +1,13 @@
 """Rate limits: how much one caller may ask for, told in every answer (draft-ietf-httpapi-ratelimit-headers).
 
 The algorithm is GCRA: a caller has a bucket of `quota` tokens that fills up again within `seconds`, and all that is
-stored of it is the moment at which it will be full. Sign-ins and writes are counted in Redis one by one. Reads are
+stored of it is the moment at which it will be full. Sign-ins are counted in Redis one by one. Reads and writes are
 leased to each process in blocks, so that most of them cost no call. Without Redis each process counts for itself.
 """
 
 import asyncio
 import hashlib
+import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,6 +25,7 @@ from lms.clock import utc_now
 from lms.errors import RateLimited
 from lms.redis_client import Accelerator, RedisUnavailable
 from lms.settings import Settings
+from lms.together import Together
 
 T = TypeVar("T")
 
@@ -121,22 +123,44 @@ class OwnBuckets:
 
 
 class SharedBuckets:
-    """Buckets in Redis, by its clock: one call takes tokens, however many processes ask at once."""
+    """Buckets in Redis, by its clock: a script takes tokens, however many processes ask at once."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
+        # Calls of one moment go out together; each is told apart by its number, since none may stand for two.
+        self._calls: Together[tuple[int, Policy, str, int, int], Bucket] = Together(self._run)
+        self._number = itertools.count()
 
     async def take(self, policy: Policy, key: str, wanted: int = 1, returned: int = 0) -> Bucket:
         """At most `wanted` tokens, after `returned` ones were put back. Raises `RedisUnavailable`."""
-        arguments = (self._accelerator.key("rate", key), policy.interval, policy.quota, wanted, returned)
+        bucket = await self._calls.get((next(self._number), policy, key, wanted, returned))
+        if bucket is None:
+            raise RedisUnavailable
+        return bucket
 
-        async def run(redis: Redis) -> Any:
+    async def _run(self, calls: list[tuple[int, Policy, str, int, int]]) -> dict[Any, Bucket]:
+        """Nothing where Redis did not answer: what it was asked is not asked again, since it may have been done."""
+
+        async def run(redis: Redis) -> list[Any]:
+            async with redis.pipeline(transaction=False) as together:
+                for _, policy, key, wanted, returned in calls:
+                    name = self._accelerator.key("rate", key)
+                    together.evalsha(TAKE_SHA, 1, name, policy.interval, policy.quota, wanted, returned)
+                return await together.execute()
+
+        async def run_anew(redis: Redis) -> list[Any]:
             try:
-                return await cast("Any", redis.evalsha(TAKE_SHA, 1, *arguments))
+                return await run(redis)
             except NoScriptError:
-                return await cast("Any", redis.eval(TAKE, 1, *arguments))
+                # A server that is new here or was restarted; nothing was taken from it.
+                await redis.script_load(TAKE)
+                return await run(redis)
 
-        return Bucket(*map(int, await self._accelerator.call(run)))
+        try:
+            answers = await self._accelerator.call(run_anew)
+        except RedisUnavailable:
+            return {}
+        return {call: Bucket(*map(int, answer)) for call, answer in zip(calls, answers, strict=True)}
 
 
 @dataclass(slots=True)
@@ -210,9 +234,9 @@ class RateLimits(ASGIMiddleware):
 
     async def _take(self, policy: Policy, key: str) -> Bucket:
         try:
-            if policy.name == "reads":
-                return await self._leased.take(policy, key)
-            return await self._shared.take(policy, key)
+            if policy.name == "auth":
+                return await self._shared.take(policy, key)
+            return await self._leased.take(policy, key)
         except RedisUnavailable:
             return self._own.take(policy, key)
 

@@ -134,7 +134,7 @@ async def test_my_list_has_only_mine_filters_and_pages(
     assert (await stellas.get("/enrollments")).json()["total"] == 1
 
 
-async def test_a_list_of_enrolments_costs_three_commands(
+async def test_a_list_of_enrolments_costs_three_commands_however_many_it_shows(
     client_for: ClientFor, sam: User, course: Course, commands: Commands
 ) -> None:
     client = await client_for(sam)
@@ -142,7 +142,8 @@ async def test_a_list_of_enrolments_costs_three_commands(
     await client.get("/enrollments")
     commands.seen.clear()
     await client.get("/enrollments")
-    assert sorted(commands.names) == ["aggregate", "aggregate", "find"]
+    # The enrolments, their courses and the instructors. A page that is not full needs no counting.
+    assert commands.names == ["find", "find", "find"]
 
 
 async def test_others_see_no_enrolment_of_mine(

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -231,11 +232,30 @@ def test_what_comes_behind_a_row_is_asked_field_by_field() -> None:
     }
 
 
-async def test_a_cursor_does_not_count_and_a_page_does(commands: Any, database: Database) -> None:
-    for cursor, expected in ((None, ["aggregate", "find"]), ("", ["find"])):
+async def test_only_a_full_page_counts(commands: Any, database: Database, ivy: User) -> None:
+    await stored_courses(ivy, 5)
+    counting, not_counting = ["find", "aggregate"], ["find"]
+    asked = [(1, 5, counting), (1, 6, not_counting), (2, 3, not_counting), (2, 2, counting), (3, 5, counting)]
+    for page, size, expected in asked:
         commands.seen.clear()
-        await find_page(database["courses"], {}, BY_AGE, Paging(1, 10, cursor))
-        assert sorted(commands.names) == expected
+        _, total, _ = await find_page(database["courses"], {}, BY_AGE, Paging(page, size, None))
+        assert (total, commands.names) == (5, expected)
+    commands.seen.clear()
+    assert (await find_page(database["courses"], {}, BY_AGE, Paging(1, 2, "")))[1] is None
+    assert commands.names == ["find"]
+
+
+async def test_whoever_asks_for_the_same_list_at_once_shares_its_total(
+    commands: Any, database: Database, ivy: User
+) -> None:
+    made = [a_course(ivy.id, f"Course {n}", category=category) for n, category in enumerate("aabbbb")]
+    await Course.insert_many(made)
+    commands.seen.clear()
+    asked = [{"category": "a"}, {"category": "b"}] * 10
+    pages = [find_page(database["courses"], wanted, BY_AGE, Paging(1, 1, None)) for wanted in asked]
+    assert [total for _, total, _ in await asyncio.gather(*pages)] == [2, 4] * 10
+    # Whoever comes while a total is counted shares the next one.
+    assert commands.names.count("aggregate") < len(asked)
 
 
 def test_rows_at_hand_are_paged_in_the_same_way() -> None:

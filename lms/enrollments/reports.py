@@ -1,0 +1,82 @@
+"""Merging progress reports into the database, those of one moment together: an app's crowd reports all the time.
+
+Each report stays an update of one document by itself; they only travel in one command. Merging one twice is merging
+it once, so that whatever fails in company is simply tried alone.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pymongo import ReturnDocument, UpdateOne
+
+from lms.enrollments.documents import Enrollment
+from lms.enrollments.merging import has_room, merge_pipeline
+from lms.enrollments.queries import READING
+from lms.enrollments.rules import Report
+from lms.together import Together
+
+SHOWN = {"student_id": 1, "status": 1, "percent": 1, "completed_at": 1}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merging:
+    """One report on its way. Compared by identity: two that look the same are two."""
+
+    student_id: UUID
+    enrollment_id: UUID
+    lesson_id: str
+    report: Report
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """An enrolment of this student that takes reports on this lesson and has room for one."""
+        return {
+            "_id": self.enrollment_id,
+            "student_id": self.student_id,
+            "status": {"$in": READING},
+            f"progress.{self.lesson_id}": {"$exists": True},
+            **has_room(),
+        }
+
+    @property
+    def change(self) -> list[dict[str, Any]]:
+        return merge_pipeline(self.lesson_id, self.report)
+
+
+async def _merge_together(reports: list[Merging]) -> dict[Merging, dict[str, Any]]:
+    if len(reports) > 1:
+        writes = [UpdateOne(one.wanted, one.change) for one in reports]
+        result = await Enrollment.get_pymongo_collection().bulk_write(writes, ordered=False)
+        if result.matched_count == len(reports):
+            return await _read_together(reports)
+    # It is one, or not every report found its place, which the answer does not tell apart.
+    alone = await asyncio.gather(*map(_merge_alone, reports))
+    return {one: stored for one, stored in zip(reports, alone, strict=True) if stored is not None}
+
+
+async def _merge_alone(one: Merging) -> dict[str, Any] | None:
+    return await Enrollment.get_pymongo_collection().find_one_and_update(
+        one.wanted,
+        one.change,
+        projection={f"progress.{one.lesson_id}": 1, **SHOWN},
+        return_document=ReturnDocument.AFTER,
+    )
+
+
+async def _read_together(reports: list[Merging]) -> dict[Merging, dict[str, Any]]:
+    """The enrolments as they are now; perhaps with later reports, which take nothing back."""
+    wanted = {
+        "_id": {"$in": [one.enrollment_id for one in reports]},
+        "student_id": {"$in": [one.student_id for one in reports]},
+    }
+    shown = {**SHOWN, **{f"progress.{one.lesson_id}": 1 for one in reports}}
+    rows = await Enrollment.get_pymongo_collection().find(wanted, shown).to_list()
+    found: Mapping[UUID, dict[str, Any]] = {row["_id"]: row for row in rows}
+    return {one: dict(found[one.enrollment_id]) for one in reports if one.enrollment_id in found}
+
+
+merged: Together[Merging, dict[str, Any]] = Together(_merge_together)
+"""The enrolment after a report, with the lesson's entry; None where the report has nowhere to go."""

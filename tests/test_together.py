@@ -1,0 +1,102 @@
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from lms.together import MOST, Together
+
+
+class Store:
+    """Doubles numbers, one read at a time, and only when it is let. Odd numbers are not there, 13 cannot be read."""
+
+    def __init__(self) -> None:
+        self.reads: list[list[int]] = []
+        self.let = asyncio.Event()
+        self.let.set()
+        self.asked = asyncio.Event()
+
+    async def read(self, keys: list[int]) -> Mapping[int, int]:
+        self.reads.append(keys)
+        self.asked.set()
+        await self.let.wait()
+        if 13 in keys:
+            raise ValueError(f"13 among {len(keys)}")
+        return {key: 2 * key for key in keys if key % 2 == 0}
+
+
+async def test_what_is_asked_for_at_the_same_time_is_one_read() -> None:
+    store = Store()
+    together = Together(store.read)
+    assert await asyncio.gather(*map(together.get, (2, 3, 4, 2))) == [4, None, 8, 4]
+    assert store.reads == [[2, 3, 4]]
+    assert await together.get(6) == 12
+    assert store.reads == [[2, 3, 4], [6]]
+
+
+async def test_several_keys_are_asked_for_at_once() -> None:
+    store = Store()
+    assert await Together(store.read).get_all({2, 3, 4}) == {2: 4, 4: 8}
+    assert len(store.reads) == 1
+
+
+async def test_what_is_asked_for_while_a_read_is_under_way_waits_for_the_next_one() -> None:
+    store = Store()
+    together = Together(store.read)
+    store.let.clear()
+    first = asyncio.create_task(together.get(2))
+    await store.asked.wait()
+    # The same key again: what is being read may be older than this question.
+    later = [asyncio.create_task(together.get(key)) for key in (2, 4, 6)]
+    await asyncio.sleep(0)
+    store.let.set()
+    assert [await first, *await asyncio.gather(*later)] == [4, 4, 8, 12]
+    assert store.reads == [[2], [2, 4, 6]]
+
+
+async def test_a_bad_key_fails_alone() -> None:
+    store = Store()
+    together = Together(store.read)
+    answers = await asyncio.gather(*map(together.get, (2, 13, 4)), return_exceptions=True)
+    assert answers[::2] == [4, 8]
+    assert str(answers[1]) == "13 among 1"
+    assert await together.get(2) == 4
+
+
+async def test_whoever_goes_away_takes_nobody_along() -> None:
+    store = Store()
+    together = Together(store.read)
+    store.let.clear()
+    asked = [asyncio.create_task(together.get(2)) for _ in range(3)]
+    await store.asked.wait()
+    asked[0].cancel()
+    store.let.set()
+    assert await asyncio.gather(*asked[1:]) == [4, 4]
+    with pytest.raises(asyncio.CancelledError):
+        await asked[0]
+
+
+async def test_one_read_has_a_bounded_number_of_keys() -> None:
+    store = Store()
+    together = Together(store.read)
+    wanted = set(range(0, 2 * MOST + 10, 2))
+    assert await together.get_all(wanted) == {key: 2 * key for key in wanted}
+    assert [len(keys) for keys in store.reads] == [MOST, 5]
+
+
+def test_it_works_in_the_next_event_loop_when_the_last_one_ended_in_the_middle() -> None:
+    store = Store()
+    together = Together(store.read)
+
+    async def give_up() -> None:
+        store.let.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await together.get(2)
+
+    async def ask() -> int | None:
+        store.let = asyncio.Event()
+        store.let.set()
+        return await together.get(4)
+
+    asyncio.run(give_up())
+    assert asyncio.run(ask()) == 8
