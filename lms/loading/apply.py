@@ -51,7 +51,8 @@ async def _create(plan: CoursePlan, instructor_id: UUID, publish: bool, session:
         "created_at": now,
         "updated_at": now,
     }
-    await Course.model_validate(fields).insert(session=session)
+    made = Course.model_validate(fields).model_dump()
+    await Course.get_pymongo_collection().insert_one({"_id": made.pop("id"), **made}, session=session)
 
 
 async def _update(plan: CoursePlan, seen: Seen, session: Session) -> None:

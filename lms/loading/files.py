@@ -16,6 +16,7 @@ class SourceFolder:
         self.path = path
         self.prefix = prefix
         self._real = path.resolve()
+        self._places: dict[str, Path] = {}
 
     @property
     def name(self) -> str:
@@ -29,9 +30,24 @@ class SourceFolder:
     def holds(self, file: str) -> bool:
         """Whether `file`, links followed, lies in this folder."""
         try:
-            return (self.path / file).resolve().is_relative_to(self._real)
+            return self._place_of(file).is_relative_to(self._real)
         except (OSError, RuntimeError):  # Links in a circle, or a name longer than the system takes.
             return False
+
+    def _place_of(self, file: str) -> Path:
+        """Where `file` really is. Looked up once, and for what is no link only its folder is."""
+        if file not in self._places:
+            folder, _, name = file.rpartition("/")
+            path = self.path / file
+            is_plain = name not in {"", ".", ".."} and not path.is_symlink()
+            self._places[file] = self._folder(folder) / name if is_plain else path.resolve()
+        return self._places[file]
+
+    def _folder(self, directory: str) -> Path:
+        key = f"{directory}/"
+        if key not in self._places:
+            self._places[key] = (self.path / directory).resolve()
+        return self._places[key]
 
     def is_file(self, file: str) -> bool:
         try:

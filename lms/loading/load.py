@@ -72,8 +72,7 @@ async def load(paths: Sequence[Path], options: LoadOptions) -> LoadReport:
     for path in paths:
         found += await asyncio.to_thread(read_path, path, options.source, str(path) if len(paths) > 1 else "")
     _check_distinct(found)
-    taken: set[str] = set()
-    courses = [await _plan(one, taken) for one in found]
+    courses = await _plan_all(found)
     owner = await _owner(options) if any(_is_new(course) for course in courses) else None
     for course in courses:
         course.refusal = _refusal(course, owner, options)
@@ -95,26 +94,70 @@ def _check_distinct(found: Iterable[Found]) -> None:
         seen.setdefault(identity, one.course.file)
 
 
-async def _plan(found: Found, taken: set[str]) -> CourseReport:
-    """`taken` collects the slugs that courses of this load will have."""
+async def _plan_all(found: Sequence[Found]) -> list[CourseReport]:
+    """What is asked of the database for all of them is asked at once; a course that is stored is read when its turn
+    comes, so that only one is in memory.
+    """
+    good = [one.course for one in found if one.course is not None and not one.faults.errors]
+    stored = await _stored_ids(good) if len(good) > 1 else None
+    unnamed = [slug_of(course.head.title) for course in good if course.head.slug is None and not _is_in(stored, course)]
+    named = [course.head.slug for course in good if course.head.slug is not None]
+    slugs = Slugs(await slugs_like([*named, *unnamed]) if stored is not None and named + unnamed else None)
+    return [await _plan(one, slugs, stored) for one in found]
+
+
+async def _stored_ids(courses: Sequence[SourceCourse]) -> set[tuple[str, str]]:
+    """Which courses, by source and id in it, are stored."""
+    by_source: dict[str, list[str]] = {}
+    for course in courses:
+        by_source.setdefault(course.source, []).append(course.source_id)
+    wanted = [{"source": source, "source_id": {"$in": ids}} for source, ids in by_source.items()]
+    shown = {"_id": 0, "source": 1, "source_id": 1}
+    rows = await Course.get_pymongo_collection().find({"$or": wanted}, shown).to_list()
+    return {(row["source"], row["source_id"]) for row in rows}
+
+
+def _is_in(stored: set[tuple[str, str]] | None, course: SourceCourse) -> bool:
+    return stored is None or (course.source, course.source_id) in stored
+
+
+class Slugs:
+    """Which slugs are in use: those `known` to be stored (None: asked for when needed), and those of this load."""
+
+    def __init__(self, known: dict[str, UUID] | None) -> None:
+        self._known = known
+        self._own: set[str] = set()
+
+    async def in_use(self, base: str, *, but: UUID | None) -> set[str]:
+        """Of `base` and its kin at least, those that other courses than `but` have."""
+        known = await slugs_like([base]) if self._known is None else self._known
+        return self._own | {slug for slug, course_id in known.items() if course_id != but}
+
+    def take(self, slug: str) -> None:
+        self._own.add(slug)
+
+
+async def _plan(found: Found, slugs: Slugs, stored_ids: set[tuple[str, str]] | None) -> CourseReport:
     plan = None
     if found.course is not None and not found.faults.errors:
-        identity = {"source": found.course.source, "source_id": found.course.source_id}
-        stored = await Course.get_pymongo_collection().find_one(identity)
-        slug = await _slug_for(found.course, stored, taken, found.faults)
-        taken.add(slug)
+        stored = None
+        if _is_in(stored_ids, found.course):
+            identity = {"source": found.course.source, "source_id": found.course.source_id}
+            stored = await Course.get_pymongo_collection().find_one(identity)
+        slug = await _slug_for(found.course, stored, slugs, found.faults)
+        slugs.take(slug)
         plan = plan_course(found.course, stored, slug, found.faults)
     errors = found.faults.errors
     return CourseReport(name=found.name, errors=errors, notes=found.faults.notes, plan=None if errors else plan)
 
 
-async def _slug_for(course: SourceCourse, stored: Mapping[str, Any] | None, taken: set[str], faults: Faults) -> str:
+async def _slug_for(course: SourceCourse, stored: Mapping[str, Any] | None, slugs: Slugs, faults: Faults) -> str:
     """A given slug must be free; one from the title gets a number where it is not, and is kept from then on."""
     given = course.head.slug
     if given is None and stored is not None:
         return str(stored["slug"])
     base = given or slug_of(course.head.title)
-    in_use = taken | await slugs_like(base, but=stored["_id"] if stored else None)
+    in_use = await slugs.in_use(base, but=stored["_id"] if stored else None)
     if given is None:
         return free_slug(base, in_use)
     if given in in_use:
