@@ -1,48 +1,93 @@
 """`scripts/bench`."""
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 import rich_click as click
 
-from scripts.measure.cases import cases
-from scripts.measure.report import print_table, write_json
+from scripts.measure.beside import measure_beside
+from scripts.measure.cases import Case, cases
+from scripts.measure.jobs import measure_jobs
+from scripts.measure.loading import measure_load
+from scripts.measure.profiling import profile
+from scripts.measure.report import Report, print_report, write_json
 from scripts.measure.running import Result, measure
-from scripts.measure.world import system
+from scripts.measure.world import Process, System, system
 from scripts.measure.wrk import find_wrk
+
+BATCHES = {"jobs": measure_jobs, "load": measure_load}
+NAMES = (
+    *("null", "list-kept", "list", "course", "enrollments", "progress", "enroll", "login", "beside"),
+    *BATCHES,
+)
+SMALLEST = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    scale: int
+    names: tuple[str, ...]
+    rounds: int
+    seconds: int
 
 
 @click.command()
-@click.option(
-    "--scale", type=click.IntRange(1_500), default=1_500, show_default=True, help="Enrolments in the database."
-)
-@click.option("--case", "chosen", multiple=True, metavar="NAME", help="Only this case; repeat it for several.")
+@click.option("--scale", type=click.IntRange(SMALLEST), default=SMALLEST, show_default=True, help="Enrolments there.")
+@click.option("--case", "names", type=click.Choice(NAMES), multiple=True, help="Only this case; repeat it for several.")
 @click.option("--rounds", type=click.IntRange(1, 50), default=5, show_default=True, help="Rounds of product and floor.")
 @click.option("--seconds", type=click.IntRange(1, 60), default=3, show_default=True, help="Length of a round.")
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results here."
-)
-def bench(scale: int, chosen: tuple[str, ...], rounds: int, seconds: int, json_file: Path | None) -> None:
+@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results here.")
+@click.option("--profile", "profiled", type=click.Choice(NAMES[:8]), help="Only draw its flame graph in .lms/profiles.")
+def bench(
+    scale: int, names: tuple[str, ...], rounds: int, seconds: int, file: Path | None, profiled: str | None
+) -> None:
     """Measure the product beside its floor, on servers of its own and with production defaults."""
     find_wrk()
-    results = asyncio.run(_run(scale, chosen, rounds, seconds))
-    print_table(results)
-    if json_file is not None:
-        write_json(results, json_file)
+    if profiled is not None:
+        asyncio.run(_profile(scale, profiled))
+        return
+    report = asyncio.run(_run(Options(scale, names or NAMES, rounds, seconds)))
+    print_report(report)
+    if file is not None:
+        write_json(report, file)
 
 
-async def _run(scale: int, chosen: tuple[str, ...], rounds: int, seconds: int) -> list[Result]:
-    results: list[Result] = []
-    async with system(scale) as running:
+async def _run(options: Options) -> Report:
+    async with system(options.scale) as running:
         api, floor = await running.start_api(), await running.start_floor()
-        for case in cases(running, slots=2_000 * seconds):
-            if not chosen or case.name in chosen:
-                results.append(await measure(running, case, api, floor, rounds, seconds))
-                one = results[-1]
-                click.echo(
-                    f"{one.case:<12} {one.rps:8.0f}/s  floor {one.floor_rps:8.0f}/s  ratio {one.ratio:.2f}", err=True
-                )
-    return results
+        report = Report(options.scale, api.start_seconds)
+        over_http = {case.name: case for case in cases(running, slots=2_000 * options.seconds)}
+        await _over_http(running, options, report, over_http, api, floor)
+        report.api_mebibytes = api.resident_mebibytes()
+        for name, batch in BATCHES.items():
+            if name in options.names:
+                report.add(await batch(running, options.rounds))
+    return report
+
+
+async def _over_http(
+    running: System, options: Options, report: Report, by_name: dict[str, Case], api: Process, floor: Process
+) -> None:
+    forgetful = await running.start_api("forgetful", LMS_CATALOGUE_SECONDS="0")
+    for name in options.names:
+        if name == "beside":
+            both = by_name["course"], by_name["login"]
+            report.add(await measure_beside(running, *both, api, options.rounds, options.seconds))
+        elif name in by_name:
+            case = by_name[name]
+            process = api if case.cache else forgetful
+            report.add(await _measured(running, case, process, floor, options))
+
+
+async def _measured(running: System, case: Case, api: Process, floor: Process, options: Options) -> Result:
+    return await measure(running, case, api, floor, options.rounds, options.seconds)
+
+
+async def _profile(scale: int, name: str) -> None:
+    async with system(scale) as running:
+        case = next(one for one in cases(running, slots=20_000) if one.name == name)
+        await profile(running, case, await running.start_api())
 
 
 bench()

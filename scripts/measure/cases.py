@@ -22,7 +22,8 @@ Calls = tuple[list[Call], list[Call]]
 class Case:
     """`calls(number)` gives the requests of round `number` to the product and to the floor.
 
-    `aim` is the ratio to the floor that is promised. `changing` names what differs between two equal answers.
+    `aim` is the ratio to the floor that is promised. `changing` names what differs between two equal answers. Without
+    `cache` it is asked of an API process that keeps no lists. A round takes at least `least_seconds`.
     """
 
     name: str
@@ -31,6 +32,8 @@ class Case:
     aim: float | None
     calls: Callable[[int], Calls]
     changing: frozenset[str] = frozenset()
+    cache: bool = True
+    least_seconds: float = 0
 
     @property
     def floor_commands(self) -> int:
@@ -61,12 +64,21 @@ def cases(system: System, slots: int) -> list[Case]:
     callers = Callers(system)
     return [
         Case("null", "nothing: the way through the server", "null", None, _null(callers)),
-        Case("list", "list of courses, page of 20, visitor", "list", 0.8, _list(callers)),
+        Case("list-kept", "list of courses, page of 20, visitor, warm", "list", 3.0, _list(callers)),
+        Case("list", "list of courses, page of 20, visitor, nothing kept", "list", 0.8, _list(callers), cache=False),
         Case("course", "one course with its 20 lessons", "course", 0.8, _course(callers)),
         Case("enrollments", "my enrolments", "enrollments", 0.8, _enrollments(callers)),
         Case("progress", "progress report", "progress", 0.7, _progress(callers), frozenset({"changed_at"})),
         Case("enroll", "enrol", "enroll", 0.7, _enroll(callers, slots), frozenset({"id", "enrolled_at", "course"})),
-        Case("login", "sign in", "login", 0.9, _login(callers), frozenset({"access_token", "refresh_token"})),
+        Case(
+            "login",
+            "sign in",
+            "login",
+            0.9,
+            _login(callers),
+            frozenset({"access_token", "refresh_token"}),
+            least_seconds=8,
+        ),
     ]
 
 

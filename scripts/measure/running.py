@@ -1,7 +1,7 @@
 """One case: a look at both answers, then product and floor by turns, so that a noisy machine is noisy for both."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +27,14 @@ class Result:
     case: str
     title: str
     rps: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
-    db_commands: float
+    p50_ms: float | None
+    p99_ms: float | None
+    cpu_us: float | None
+    db_commands: float | None
     floor_rps: float
-    floor_p99_ms: float
-    floor_cpu_us: float
-    floor_db_commands: float
+    floor_p99_ms: float | None
+    floor_cpu_us: float | None
+    floor_db_commands: float | None
     ratio: float
     lowest: float
     highest: float
@@ -62,6 +62,7 @@ async def measure(system: System, case: Case, api: Process, floor: Process, roun
         raise SystemExit(f"{case.name}: the floor takes {floor_commands} commands, not {case.floor_commands}.")
     product: list[Round] = []
     bare: list[Round] = []
+    seconds = max(seconds, case.least_seconds)
     for number in range(1, rounds + 1):
         product_calls, floor_calls = case.calls(number)
         product.append(await one_round(system, case, api, product_calls, seconds))
@@ -79,26 +80,82 @@ async def one_round(system: System, case: Case, process: Process, calls: list[Ca
 
 
 def summarise(case: Case, product: list[Round], bare: list[Round], commands: float, floor_commands: float) -> Result:
-    def median(rounds: list[Round], of: Callable[[Round], float]) -> float:
-        return statistics.median(map(of, rounds))
-
     ratios = [mine.sample.rps / floor.sample.rps for mine, floor in zip(product, bare, strict=True)]
     return Result(
         case=case.name,
         title=case.title,
-        rps=median(product, lambda one: one.sample.rps),
-        p50_ms=median(product, lambda one: one.sample.p50_ms),
-        p99_ms=median(product, lambda one: one.sample.p99_ms),
-        cpu_us=median(product, lambda one: one.cpu_us),
+        rps=statistics.median(one.sample.rps for one in product),
+        p50_ms=statistics.median(one.sample.p50_ms for one in product),
+        p99_ms=statistics.median(one.sample.p99_ms for one in product),
+        cpu_us=statistics.median(one.cpu_us for one in product),
         db_commands=commands,
-        floor_rps=median(bare, lambda one: one.sample.rps),
-        floor_p99_ms=median(bare, lambda one: one.sample.p99_ms),
-        floor_cpu_us=median(bare, lambda one: one.cpu_us),
+        floor_rps=statistics.median(one.sample.rps for one in bare),
+        floor_p99_ms=statistics.median(one.sample.p99_ms for one in bare),
+        floor_cpu_us=statistics.median(one.cpu_us for one in bare),
         floor_db_commands=floor_commands,
         ratio=statistics.median(ratios),
         lowest=min(ratios),
         highest=max(ratios),
         aim=case.aim,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What a case of whole batches is called, and what is promised."""
+
+    case: str
+    title: str
+    aim: float
+    floor_commands: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One batch: how many were done, in how many seconds, with how much CPU and how many commands for each."""
+
+    count: int
+    seconds: float
+    cpu_seconds: float
+    commands: float
+
+    @property
+    def rate(self) -> float:
+        return self.count / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        return self.cpu_seconds / self.count * 1e6
+
+
+Runner = Callable[[int], Awaitable[Run]]
+
+
+async def race(facts: Race, rounds: int, product: Runner, floor: Runner) -> Result:
+    """Product and floor by turns, in batches instead of requests; the first of each only warms up."""
+    await product(0)
+    await floor(0)
+    pairs = [(await product(number), await floor(number)) for number in range(1, rounds + 1)]
+    mine, bare = ([*column] for column in zip(*pairs, strict=True))
+    ratios = [one.rate / other.rate for one, other in pairs]
+    return Result(
+        case=facts.case,
+        title=facts.title,
+        rps=statistics.median(one.rate for one in mine),
+        p50_ms=None,
+        p99_ms=None,
+        cpu_us=statistics.median(one.cpu_us for one in mine),
+        db_commands=round(statistics.median(one.commands for one in mine), 2),
+        floor_rps=statistics.median(one.rate for one in bare),
+        floor_p99_ms=None,
+        floor_cpu_us=statistics.median(one.cpu_us for one in bare),
+        floor_db_commands=round(statistics.median(one.commands for one in bare), 2),
+        ratio=statistics.median(ratios),
+        lowest=min(ratios),
+        highest=max(ratios),
+        aim=facts.aim,
+        unit=facts.unit,
     )
 
 

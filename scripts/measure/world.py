@@ -77,10 +77,10 @@ class System:
         self.stack.push_async_callback(end_process, child, 10)
         return Process(name, port, child, log)
 
-    async def start_api(self) -> Process:
-        """One process with production defaults, which measures how long it takes to be ready."""
+    async def start_api(self, name: str = "api", **more: str) -> Process:
+        """One process with production defaults, and how long it took to be ready."""
         started = time.perf_counter()
-        process = await self.spawn("api", "-m", "lms", "serve", "--port", "{port}")
+        process = await self.spawn(name, "-m", "lms", "serve", "--port", "{port}", **more)
         await until_ready(process, "/health/ready")
         process.start_seconds = time.perf_counter() - started
         return process
