@@ -41,3 +41,8 @@ class BaseDocument(Document):
     # Known before insert, never None, and a native type for msgspec, Litestar and BSON.
     id: UUID = Field(default_factory=new_id)  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     created_at: datetime = Field(default_factory=utc_now)
+
+    def as_stored(self) -> dict[str, Any]:
+        """The document as the driver takes it. Beanie's own insert looks through every value once more."""
+        fields = self.model_dump()
+        return {"_id": fields.pop("id"), **fields}

@@ -24,7 +24,7 @@ ORDER = (
     *("auth", "bodies", "problems", "requests", "etags", "lists", "kept", "idempotency", "limits", "security_headers"),
     *("health", "metrics_route", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
     # What a feature does: later, as a read, in order, and where it is reached.
-    *("jobs", "relay", "tasks", "queries", "reports", "service", "listing", "controller"),
+    *("jobs", "relay", "queries", "tasks", "reports", "service", "listing", "controller"),
     # Courses as code.
     *("faults", "files", "yaml_lines", "front_matter", "summary", "source", "checking", "fields", "plan"),
     *("native", "mdbook", "detect", "apply", "load", "show"),

@@ -10,6 +10,8 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lms.settings import Settings
+
 STYLE = resources.files("lms.certificates").joinpath("verify.css").read_text(encoding="utf-8").strip()
 STYLE_CSP_HASH = f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'"
 """For `style-src`: the page's own style is allowed, and nothing else."""
@@ -56,3 +58,8 @@ def render_verify_page(view: VerifyView) -> str:
 
 def _day(time: datetime) -> str:
     return f"{time.day} {time:%B %Y}"
+
+
+def verify_url(number: str, settings: Settings) -> str:
+    """What the QR code and the mail carry, for ever."""
+    return f"{settings.public_url}/verify/{number}"

@@ -5,12 +5,26 @@ from typing import Any
 from uuid import UUID
 
 from lms.certificates.documents import Certificate, CertificatePdf
+from lms.certificates.page import verify_url
 from lms.certificates.schemas import CertificateRead
-from lms.certificates.tasks import verify_url
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.enrollments.queries import NEWEST_FIRST
 from lms.settings import Settings
+from lms.together import Together, by_id
 from lms.web.lists import Paging, find_page
+
+
+async def _read_certificates(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
+    return await by_id(Certificate.get_pymongo_collection(), ids)
+
+
+async def _read_pdfs(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
+    return await by_id(CertificatePdf.get_pymongo_collection(), ids)
+
+
+certificates = Together(_read_certificates)
+"""Read together by the jobs that run at the same time, as `pdfs` are. Shared, so not to be changed."""
+pdfs = Together(_read_pdfs)
 
 
 async def certificate(certificate_id: UUID) -> dict[str, Any] | None:

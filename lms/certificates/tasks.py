@@ -7,14 +7,16 @@ from uuid import UUID
 from pymongo.errors import DuplicateKeyError
 
 from lms import letters
-from lms.accounts.documents import User
+from lms.accounts.queries import people
 from lms.accounts.tasks import MAIL_RETRY
 from lms.certificates.documents import Certificate, CertificatePdf
 from lms.certificates.numbers import number_of
+from lms.certificates.page import verify_url
 from lms.certificates.pdf import CertificateText, Fonts, MissingGlyph, load_fonts, render_pdf
+from lms.certificates.queries import certificates, pdfs
 from lms.clock import utc_now
-from lms.courses.documents import Course
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
+from lms.enrollments.queries import course_heads, enrollment_heads
 from lms.enrollments.sequence import next_student_seq
 from lms.mail import Attachment, Mail, message_id_for
 from lms.outbox.documents import AlreadyDone, Event
@@ -29,24 +31,21 @@ _reading = threading.Lock()
 @job("generate_certificate")
 async def generate_certificate(event: Event, context: JobContext) -> None:
     """Issue the certificate of a completed enrolment: document, PDF and the event for the mail commit together."""
-    enrollment_id = event.subject("enrollment_id")
-    if await Certificate.get(enrollment_id) is not None:
-        return
-    certificate = await _certificate_for(enrollment_id, context.settings)
+    certificate = await _certificate_for(event.subject("enrollment_id"), context.settings)
     if certificate is None:
         return
     pdf = CertificatePdf(id=certificate.id, content=await _print(certificate, context.settings))
+    mail = [send_certificate_email.name]
 
     async def issue(session: Session) -> None:
         certificate.seq = await next_student_seq(certificate.student_id, session)
-        await certificate.insert(session=session)
+        await Certificate.get_pymongo_collection().insert_one(certificate.as_stored(), session=session)
+        mine = {"_id": certificate.id, "student_id": certificate.student_id}
         issued = {"$set": {"certificate_issued": True}}
-        await Enrollment.get_pymongo_collection().update_one({"_id": enrollment_id}, issued, session=session)
-        await pdf.insert(session=session)
-        await Event.emit(
-            session, "certificate.issued", [send_certificate_email.name], certificate_id=str(certificate.id)
-        )
-        if not await event.finish(generate_certificate.name, session=session):
+        await Enrollment.get_pymongo_collection().update_one(mine, issued, session=session)
+        await CertificatePdf.get_pymongo_collection().insert_one(pdf.as_stored(), session=session)
+        data = {"certificate_id": str(certificate.id)}
+        if not await event.follow(session, generate_certificate.name, "certificate.issued", mail, **data):
             raise AlreadyDone
 
     try:
@@ -57,31 +56,28 @@ async def generate_certificate(event: Event, context: JobContext) -> None:
 
 
 async def _certificate_for(enrollment_id: UUID, settings: Settings) -> Certificate | None:
-    enrollment = await Enrollment.get(enrollment_id)
-    if enrollment is None or enrollment.status is not EnrollmentStatus.COMPLETED:
+    """None where there is none to issue, or one is issued."""
+    enrollment = await enrollment_heads.get(enrollment_id)
+    if enrollment is None or enrollment["status"] != EnrollmentStatus.COMPLETED or enrollment["certificate_issued"]:
         return None
-    student, course = await asyncio.gather(User.get(enrollment.student_id), _head(enrollment.course_id))
+    student, course = await asyncio.gather(
+        people.get(enrollment["student_id"]), course_heads.get(enrollment["course_id"])
+    )
     if student is None or course is None:
         return None
-    instructor = await User.get(course.instructor_id)
+    instructor = course["instructor"]
     return Certificate(
-        id=enrollment.id,
-        student_id=student.id,
-        course_id=course.id,
-        course_slug=course.slug,
-        number=number_of(enrollment.id),
-        name=student.full_name,
-        course_title=course.title,
-        instructor_name=instructor.full_name if instructor else "",
+        id=enrollment_id,
+        student_id=enrollment["student_id"],
+        course_id=enrollment["course_id"],
+        course_slug=course["slug"],
+        number=number_of(enrollment_id),
+        name=student["full_name"],
+        course_title=course["title"],
+        instructor_name=instructor["full_name"] if instructor else "",
         issuer=settings.school_name,
-        issued_at=enrollment.completed_at or utc_now(),
+        issued_at=enrollment["completed_at"] or utc_now(),
     )
-
-
-async def _head(course_id: UUID) -> Course | None:
-    """The course without its lessons, whose content a certificate does not need."""
-    raw = await Course.get_pymongo_collection().find_one({"_id": course_id}, {"lessons": 0, "modules": 0})
-    return None if raw is None else Course.model_validate({**raw, "id": raw["_id"]})
 
 
 async def _print(certificate: Certificate, settings: Settings) -> bytes:
@@ -109,35 +105,30 @@ def _render(text: CertificateText, settings: Settings) -> bytes:
     return render_pdf(text, _fonts[where])
 
 
-def verify_url(number: str, settings: Settings) -> str:
-    """What the QR code and the mail carry, for ever."""
-    return f"{settings.public_url}/verify/{number}"
-
-
 @job("send_certificate_email", retry=MAIL_RETRY)
 async def send_certificate_email(event: Event, context: JobContext) -> None:
     certificate_id = event.subject("certificate_id")
-    certificate, pdf = await asyncio.gather(Certificate.get(certificate_id), CertificatePdf.get(certificate_id))
+    certificate, pdf = await asyncio.gather(certificates.get(certificate_id), pdfs.get(certificate_id))
     if certificate is None or pdf is None:
         raise PermanentFailure("The certificate of this event does not exist.")
-    student = await User.get(certificate.student_id)
+    student = await people.get(certificate["student_id"])
     if student is None:
         # Erased meanwhile; the certificate stays verifiable, and there is nobody to write to.
         return
     letter = letters.certificate_issued(
-        certificate.name,
-        certificate.issuer,
-        certificate.course_title,
-        certificate.number,
-        verify_url(certificate.number, context.settings),
+        certificate["name"],
+        certificate["issuer"],
+        certificate["course_title"],
+        certificate["number"],
+        verify_url(certificate["number"], context.settings),
     )
     await context.mailer.send(
         Mail(
-            to=student.email,
+            to=student["email"],
             subject=letter.subject,
             text=letter.as_text(),
             html=letter.as_html(),
-            attachments=(Attachment("certificate.pdf", "application/pdf", pdf.content),),
+            attachments=(Attachment("certificate.pdf", "application/pdf", pdf["content"]),),
             message_id=message_id_for(event.id, context.settings),
         )
     )

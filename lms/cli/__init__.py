@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -214,7 +214,7 @@ def refuse(problems: list[str]) -> NoReturn:
     sys.exit(EXIT_MISUSED)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], loop: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run) -> T:
     """The result of `work`; an outage is one line and exit code 1, not a traceback."""
     from pymongo.errors import PyMongoError
 
@@ -223,7 +223,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     from lms.settings import SettingsError
 
     try:
-        return asyncio.run(work)
+        return loop(work)
     except SettingsError as error:
         refuse(error.problems)
     except PyMongoError as error:
@@ -239,7 +239,10 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def finish(work: Coroutine[Any, Any, int]) -> None:
-    sys.exit(run(work))
+    """For what runs until it is stopped: on uvloop, as the API does."""
+    import uvloop
+
+    sys.exit(run(work, uvloop.run))
 
 
 def print_json(value: object) -> None:

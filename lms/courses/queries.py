@@ -10,7 +10,7 @@ from lms.accounts.documents import Role
 from lms.courses.documents import Course, CourseStats, CourseStatus
 from lms.courses.rules import in_order, is_open, numbered
 from lms.courses.schemas import CourseRead, CourseSummary
-from lms.together import Together
+from lms.together import Together, by_id
 from lms.transactions import Session
 from lms.web.lists import Paging, Sort, find_page
 
@@ -71,8 +71,7 @@ async def lesson_with_body(course_id: UUID, lesson_id: str) -> dict[str, Any] | 
 
 
 async def _read_stats(course_ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
-    found = await CourseStats.get_pymongo_collection().find({"_id": {"$in": course_ids}}).to_list()
-    return {row["_id"]: row for row in found}
+    return await by_id(CourseStats.get_pymongo_collection(), course_ids)
 
 
 stats = Together(_read_stats)

@@ -10,13 +10,21 @@ from lms.courses.queries import PINS
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.enrollments.rules import STATES
 from lms.enrollments.schemas import EnrollmentRead, EnrollmentSummary, LessonProgressRead
-from lms.together import Together
+from lms.together import Together, by_id
 from lms.web.lists import Paging, Sort, find_page
 
 READING = [EnrollmentStatus.ACTIVE.value, EnrollmentStatus.COMPLETED.value]
 WITHOUT_PROGRESS = {"progress": 0}
 HEAD = {"title": 1, "slug": 1, "thumbnail_url": 1, "instructor_id": 1, "co_instructor_ids": 1}
 NEWEST_FIRST = Sort((("created_at", -1), ("_id", -1)), index="student_created")
+
+
+async def _read_heads_of_enrollments(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
+    return await by_id(Enrollment.get_pymongo_collection(), ids, WITHOUT_PROGRESS)
+
+
+enrollment_heads = Together(_read_heads_of_enrollments)
+"""Enrolments without their progress, read together by the jobs that run at the same time."""
 
 
 async def is_enrolled(student_id: UUID, course_id: UUID) -> bool:
@@ -31,11 +39,14 @@ async def enrollment(enrollment_id: UUID) -> dict[str, Any] | None:
 
 async def _with_instructors(course_ids: list[UUID], projection: Mapping[str, Any]) -> dict[UUID, dict[str, Any]]:
     """Courses, each with its instructor's id and name under `instructor` (None for one who is gone)."""
-    rows = await Course.get_pymongo_collection().find({"_id": {"$in": course_ids}}, projection).to_list()
-    instructor_ids = list({row["instructor_id"] for row in rows})
-    people = await User.get_pymongo_collection().find({"_id": {"$in": instructor_ids}}, {"full_name": 1}).to_list()
-    names = {person["_id"]: {"id": person["_id"], "full_name": person["full_name"]} for person in people}
-    return {row["_id"]: {**row, "id": row["_id"], "instructor": names.get(row["instructor_id"])} for row in rows}
+    courses = await by_id(Course.get_pymongo_collection(), course_ids, projection)
+    instructor_ids = list({course["instructor_id"] for course in courses.values()})
+    people = await by_id(User.get_pymongo_collection(), instructor_ids, {"full_name": 1})
+    names = {person_id: {"id": person_id, "full_name": person["full_name"]} for person_id, person in people.items()}
+    return {
+        course_id: {**course, "id": course_id, "instructor": names.get(course["instructor_id"])}
+        for course_id, course in courses.items()
+    }
 
 
 async def _read_heads(course_ids: list[UUID]) -> dict[UUID, dict[str, Any]]:

@@ -65,8 +65,7 @@ async def enroll(caller: Caller, course_id: UUID, session: Session) -> tuple[dic
         progress={},
         seq=await next_student_seq(caller.id, session),
     )
-    stored = {**enrollment.model_dump(), "progress": pins_of(course["lessons"])}
-    stored["_id"] = stored.pop("id")
+    stored = enrollment.as_stored() | {"progress": pins_of(course["lessons"])}
     await _enrollments().insert_one(stored, session=session)
     return stored, course
 

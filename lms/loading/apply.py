@@ -51,8 +51,7 @@ async def _create(plan: CoursePlan, instructor_id: UUID, publish: bool, session:
         "created_at": now,
         "updated_at": now,
     }
-    made = Course.model_validate(fields).model_dump()
-    await Course.get_pymongo_collection().insert_one({"_id": made.pop("id"), **made}, session=session)
+    await Course.get_pymongo_collection().insert_one(Course.model_validate(fields).as_stored(), session=session)
 
 
 async def _update(plan: CoursePlan, seen: Seen, session: Session) -> None:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
+from pydantic import PrivateAttr
 from pymongo import ASCENDING, IndexModel
 
 from lms.clock import utc_now
@@ -21,6 +22,7 @@ class Event(BaseDocument):
     """`data` holds ids only; `todo` names the jobs that are left; `due` is when the relay next sends it.
 
     `not_before` says by job until when copies of its message are passed over: while it runs, and before its next try.
+    `relay` is the pass of a relay that leased it last.
     """
 
     bucket: int
@@ -32,6 +34,8 @@ class Event(BaseDocument):
     not_before: dict[str, datetime] = {}
     last_error: str | None = None
     failed_at: datetime | None = None
+    relay: str | None = None
+    _is_over: bool = PrivateAttr(default=False)
 
     class Settings:
         name = "outbox"
@@ -54,15 +58,36 @@ class Event(BaseDocument):
         await event.insert(session=session)
         return event
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the job that holds this copy has recorded that it is done, so that nobody need do it for it."""
+        return self._is_over
+
+    async def follow(self, session: Session, job_name: str, kind: str, jobs: list[str], **data: UUID | str) -> bool:
+        """Record the only job as done and become the next event of a chain, under the same id, in the transaction of
+        the job's effect. True only for the call that did it.
+        """
+        fresh: dict[str, Any] = {"attempts": 0, "due": utc_now(), "not_before": {}, "last_error": None}
+        following = {"kind": kind, "data": data, "todo": jobs, **fresh}
+        rows = self.get_pymongo_collection()
+        mine = {"_id": self.id, "bucket": self.bucket, "todo": [job_name]}
+        result = await rows.update_one(mine, {"$set": following}, session=session)
+        self._is_over = result.modified_count == 1
+        return self._is_over
+
     async def finish(self, job_name: str, session: Session | None = None) -> bool:
         """Record the job as done, in the transaction of its effect if given. True only for the call that did it.
 
         The row goes when nothing is left to do.
         """
+        self._is_over = await self._finish(job_name, session)
+        return self._is_over
+
+    async def _finish(self, job_name: str, session: Session | None) -> bool:
         rows = self.get_pymongo_collection()
-        only_this = {"_id": self.id, "todo": [job_name]}
+        only_this = {"_id": self.id, "bucket": self.bucket, "todo": [job_name]}
         if (await rows.delete_one(only_this, session=session)).deleted_count:
             return True
-        one_of_many = {"_id": self.id, "todo": job_name}
+        one_of_many = {"_id": self.id, "bucket": self.bucket, "todo": job_name}
         result = await rows.update_one(one_of_many, {"$pull": {"todo": job_name}}, session=session)
         return result.modified_count == 1

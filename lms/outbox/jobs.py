@@ -122,7 +122,8 @@ async def _attempt(one: Job, event: Event, context: JobContext) -> tuple[Outcome
     except Exception as error:  # noqa: BLE001 - whatever a job raises is recorded, and the job is tried again
         text = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]
         return await _record_failure(one, event, text, permanent=_is_permanent(error)), text
-    await event.finish(one.name)
+    if not event.is_over:
+        await event.finish(one.name)
     return Outcome.DONE, None
 
 

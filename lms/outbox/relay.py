@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 import structlog
-from pymongo import ASCENDING
+from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import PyMongoError
 from taskiq.exceptions import SendTaskError
 
@@ -54,14 +55,14 @@ class Relay:
     async def pass_on(self) -> int:
         """One batch of due events; returns how many were found."""
         rows = await self._due(utc_now())
-        for position, row in enumerate(rows):
-            leased_until = await self._lease(row)
-            if leased_until is not None:
-                try:
-                    await self._enqueue(row)
-                except NOT_SENT:
-                    await self._give_back(row, leased_until)
-                    raise
+        until = utc_now() + self._context.lease
+        leased = await self._lease(rows, until) if rows else []
+        for position, row in enumerate(leased):
+            try:
+                await self._enqueue(row)
+            except NOT_SENT:
+                await self._give_back(leased[position:], until)
+                raise
             if position % 10 == 0:
                 await asyncio.sleep(0)
         return len(rows)
@@ -72,19 +73,28 @@ class Relay:
         found = Event.get_pymongo_collection().find(wanted, shown).sort("due", ASCENDING).limit(BATCH)
         return await found.to_list()
 
-    async def _lease(self, row: dict[str, Any]) -> datetime | None:
-        """Until when the one relay that gets the row has it: for twice a job's time-out. None for all others."""
-        until = utc_now() + self._context.lease
-        unchanged = {"_id": row["_id"], "due": row["due"], "bucket": row["bucket"]}
-        result = await Event.get_pymongo_collection().update_one(unchanged, {"$set": {"due": until}})
-        return until if result.modified_count else None
+    async def _lease(self, rows: list[dict[str, Any]], until: datetime) -> list[dict[str, Any]]:
+        """Those that this relay gets, for twice a job's time-out; of several relays one gets each row."""
+        events, mark = Event.get_pymongo_collection(), uuid4().hex
+        writes = [UpdateOne(_unchanged(row, row["due"]), {"$set": {"due": until, "relay": mark}}) for row in rows]
+        result = await events.bulk_write(writes, ordered=False)
+        if result.modified_count == len(rows):
+            return rows
+        mine = {"_id": {"$in": [row["_id"] for row in rows]}, "bucket": {"$in": ALL_BUCKETS}, "relay": mark}
+        won = {row["_id"] for row in await events.find(mine, {"_id": 1}).to_list()}
+        return [row for row in rows if row["_id"] in won]
 
     async def _enqueue(self, row: dict[str, Any]) -> None:
         async with asyncio.timeout(2):
             for name in row["todo"]:
                 await self._send(name, str(row["_id"]))
 
-    async def _give_back(self, row: dict[str, Any], leased_until: datetime) -> None:
-        """Redis did not take it, so the row is due as before, unless it did and the job has begun."""
-        untouched = {"_id": row["_id"], "bucket": row["bucket"], "due": leased_until}
-        await Event.get_pymongo_collection().update_one(untouched, {"$set": {"due": row["due"]}})
+    async def _give_back(self, rows: list[dict[str, Any]], until: datetime) -> None:
+        """Redis did not take the first one: they are due as before, but for one that it did take and that has begun."""
+        writes = [UpdateOne(_unchanged(row, until), {"$set": {"due": row["due"], "relay": None}}) for row in rows]
+        await Event.get_pymongo_collection().bulk_write(writes, ordered=False)
+
+
+def _unchanged(row: dict[str, Any], due: datetime) -> dict[str, Any]:
+    """The row, as long as nobody else has taken it up."""
+    return {"_id": row["_id"], "bucket": row["bucket"], "due": due}

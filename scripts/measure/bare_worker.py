@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import uvloop
 from pymongo import AsyncMongoClient
 from taskiq.receiver import Receiver
 from taskiq.serializers import JSONSerializer
@@ -103,4 +104,5 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work())
+    # As taskiq's own command does where it is installed.
+    uvloop.run(work())

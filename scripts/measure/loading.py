@@ -31,7 +31,8 @@ async def measure_load(system: System, rounds: int) -> Result:
     async def floor(number: int) -> Run:
         made = await system.database["courses"].find({"source": "bench-0"}).to_list()
         named = [
-            {**one, "_id": new_id(), "slug": f"{one['slug']}-{number}", "source": f"bare-{number}"} for one in made
+            {**one, "_id": new_id(), "slug": f"bare-{number}-{place}", "source": f"bare-{number}"}
+            for place, one in enumerate(made)
         ]
         return await _timed(system, _insert(system, folder, named))
 
