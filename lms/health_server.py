@@ -1,8 +1,13 @@
-"""Health and metrics of processes that serve no API: a few lines of HTTP, on the loopback address only."""
+"""Health and metrics of processes that serve no API: a few lines of HTTP.
+
+At another address than loopback, which probes from outside need, /metrics asks for the token as the API's does.
+"""
 
 import asyncio
+import hmac
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -13,15 +18,22 @@ from lms.transactions import database
 CHECK_SECONDS = 0.7
 REQUEST_SECONDS = 2.0
 JSON = "application/json"
+LOOPBACK = "127.0.0.1"
+NOT_FOUND = ("404 Not Found", JSON, b'{"status":"not_found"}')
+UNAUTHENTICATED = ("401 Unauthorized", JSON, b'{"status":"unauthenticated"}')
 
 Parts = dict[str, str]
+Answer = tuple[str, str, bytes]
+"""Status, media type and body."""
 Check = Callable[[], Awaitable[Parts]]
 """Gives each part's state: `ok`, `down` (the process cannot work) or `degraded` (it waits for that part)."""
 
 
 @asynccontextmanager
-async def health_server(port: int | None, check: Check) -> AsyncGenerator[None]:
-    """Serves /health/live, /health/ready and /metrics on 127.0.0.1; with no port, nothing."""
+async def health_server(
+    port: int | None, check: Check, *, host: str = LOOPBACK, token: str = ""
+) -> AsyncGenerator[None]:
+    """Serves /health/live, /health/ready and /metrics; with no port, nothing."""
     if port is None:
         yield
         return
@@ -30,7 +42,7 @@ async def health_server(port: int | None, check: Check) -> AsyncGenerator[None]:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 line = await reader.readuntil(b"\r\n")
-                status, media_type, body = await _respond(line.split(b" "), check)
+                status, media_type, body = await respond(line.split(b" "), reader)
                 head = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
                 writer.write(head.encode() + b"Cache-Control: no-store\r\nConnection: close\r\n\r\n" + body)
                 await writer.drain()
@@ -40,27 +52,44 @@ async def health_server(port: int | None, check: Check) -> AsyncGenerator[None]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", port)
+    async def respond(request: list[bytes], reader: asyncio.StreamReader) -> Answer:
+        path = request[1].split(b"?")[0] if len(request) > 1 else b""
+        if path == b"/health/live":
+            return "200 OK", JSON, b'{"status":"ok"}'
+        if path == b"/health/ready":
+            return await _readiness(check)
+        if path == b"/metrics":
+            # Whoever is on this machine may read them, as at the port of `metrics_port`.
+            return await (_metrics() if _is_loopback(host) else _guarded_metrics(reader, token))
+        return NOT_FOUND
+
+    server = await asyncio.start_server(answer, host, port)
     try:
         yield
     finally:
         server.close()
 
 
-async def _respond(request: list[bytes], check: Check) -> tuple[str, str, bytes]:
-    """Status, media type and body."""
-    path = request[1].split(b"?")[0] if len(request) > 1 else b""
-    if path == b"/health/live":
-        return "200 OK", JSON, b'{"status":"ok"}'
-    if path == b"/health/ready":
-        return await _readiness(check)
-    if path == b"/metrics":
-        # Whoever is on this machine may read them, as at the port of `metrics_port`.
-        return "200 OK", MEDIA_TYPE, await asyncio.to_thread(render, await read_outbox(database()))
-    return "404 Not Found", JSON, b'{"status":"not_found"}'
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
-async def _readiness(check: Check) -> tuple[str, str, bytes]:
+async def _guarded_metrics(reader: asyncio.StreamReader, token: str) -> Answer:
+    if not token:
+        return NOT_FOUND
+    headers = (line.partition(b":") for line in (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n"))
+    given = next((value.strip() for name, _, value in headers if name.lower() == b"authorization"), b"")
+    return await _metrics() if hmac.compare_digest(given, f"Bearer {token}".encode()) else UNAUTHENTICATED
+
+
+async def _metrics() -> Answer:
+    return "200 OK", MEDIA_TYPE, await asyncio.to_thread(render, await read_outbox(database()))
+
+
+async def _readiness(check: Check) -> Answer:
     parts = await bounded(check)
     states = set(parts.values())
     status = "down" if "down" in states else "degraded" if "degraded" in states else "ok"

@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lms.clock import utc_now
 from lms.database import connect
-from lms.health_server import Parts, health_server
+from lms.health_server import LOOPBACK, Parts, health_server
 from lms.maintenance.tasks import cleanup_expired_tokens, update_course_statistics
 from lms.metrics import mark_started
 from lms.outbox.documents import Event
@@ -32,12 +32,13 @@ LEASE = timedelta(seconds=8)
 logger = structlog.get_logger("lms.scheduler")
 
 
-async def run_scheduler(settings: Settings, *, health_port: int | None = None) -> int:
+async def run_scheduler(settings: Settings, *, health_port: int | None = None, health_host: str = LOOPBACK) -> int:
     """Tick until SIGTERM or SIGINT. Returns the exit code."""
     stop = stop_on_signals()
     mark_started("scheduler")
     me = uuid4().hex
-    async with connect(settings), health_server(health_port, _check(stop)):
+    token = settings.metrics_token.get_secret_value()
+    async with connect(settings), health_server(health_port, _check(stop), host=health_host, token=token):
         logger.info("scheduler_started")
         while not stop.is_set():
             await _tick_safely(me)

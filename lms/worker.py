@@ -16,7 +16,7 @@ from taskiq.receiver import Receiver
 
 from lms.broker import ReliableStreamBroker, open_broker
 from lms.database import connect
-from lms.health_server import Parts, health_server
+from lms.health_server import LOOPBACK, Parts, health_server
 from lms.mail import Mailer
 from lms.metrics import mark_started
 from lms.outbox.jobs import JobContext, run_job
@@ -37,7 +37,7 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def run_worker(settings: Settings, *, health_port: int | None = None) -> int:
+async def run_worker(settings: Settings, *, health_port: int | None = None, health_host: str = LOOPBACK) -> int:
     """Work until SIGTERM or SIGINT, then finish what runs within `grace_seconds`. Returns the exit code."""
     for name in TASK_MODULES:
         import_module(name)
@@ -47,7 +47,8 @@ async def run_worker(settings: Settings, *, health_port: int | None = None) -> i
     async with connect(settings):
         broker = open_broker(settings, _runner(context))
         relay = Relay(context, _sender(broker))
-        async with health_server(health_port, _check(broker, stop)):
+        token = settings.metrics_token.get_secret_value()
+        async with health_server(health_port, _check(broker, stop), host=health_host, token=token):
             await broker.startup()
             passing_on = asyncio.create_task(relay.run())
             # Without its relay a worker only looks alive: it ends, with the error below, and is started again.

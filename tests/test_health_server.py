@@ -16,15 +16,15 @@ from tests.outbox.build import emitted
 
 
 @asynccontextmanager
-async def serving(check: Check) -> AsyncGenerator[int]:
+async def serving(check: Check, *, host: str = "127.0.0.1", token: str = "") -> AsyncGenerator[int]:
     port = free_port()
-    async with health_server(port, check):
+    async with health_server(port, check, host=host, token=token):
         yield port
 
 
-async def get(port: int, path: str) -> httpx.Response:
+async def get(port: int, path: str, **headers: str) -> httpx.Response:
     async with httpx.AsyncClient(timeout=5) as client:
-        return await client.get(f"http://127.0.0.1:{port}{path}")
+        return await client.get(f"http://127.0.0.1:{port}{path}", headers=headers)
 
 
 def saying(**parts: str) -> Check:
@@ -143,3 +143,28 @@ async def test_only_this_machine_is_served() -> None:
         async with asyncio.timeout(5):
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.2", port)
+
+
+async def test_at_an_address_of_its_own_choice_probes_from_outside_are_served() -> None:
+    async with serving(saying(mongodb="ok"), host="0.0.0.0") as port, httpx.AsyncClient(timeout=5) as client:  # noqa: S104
+        assert (await client.get(f"http://127.0.0.2:{port}/health/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_on_loopback_metrics_need_no_token(database: AsyncDatabase[dict[str, Any]], host: str) -> None:
+    async with serving(saying(mongodb="ok"), host=host, token="secret") as port:
+        assert (await get(port, "/metrics")).status_code == 200
+
+
+async def test_elsewhere_metrics_are_for_who_knows_the_token(database: AsyncDatabase[dict[str, Any]]) -> None:
+    async with serving(saying(mongodb="ok"), host="0.0.0.0", token="secret") as port:  # noqa: S104
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
+            answer = await get(port, "/metrics", **headers)
+            assert (answer.status_code, answer.json()) == (401, {"status": "unauthenticated"})
+        assert "lms_jobs" in (await get(port, "/metrics", authorization="Bearer secret")).text
+
+
+async def test_elsewhere_without_a_token_there_are_no_metrics() -> None:
+    async with serving(saying(mongodb="ok"), host="0.0.0.0") as port:  # noqa: S104
+        answer = await get(port, "/metrics", authorization="Bearer None")
+    assert (answer.status_code, answer.json()) == (404, {"status": "not_found"})

@@ -16,12 +16,18 @@ T = TypeVar("T")
 EXIT_FAILED = 1
 EXIT_MISUSED = 2
 
+HEALTH_SECONDS = 3.0
+FIRST_FAULT = 400
+
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.MAX_WIDTH = 100
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 HealthPort = click.option(
-    "--health-port", type=click.IntRange(1, 65535), help="Serve /health/live and /health/ready on 127.0.0.1 here."
+    "--health-port", type=click.IntRange(1, 65535), help="Serve /health/live, /health/ready and /metrics at this port."
+)
+HealthHost = click.option(
+    "--health-host", default="127.0.0.1", show_default=True, help="Address of that port, for probes from outside."
 )
 AsJson = click.option("--json", "as_json", is_flag=True, help="Print data for programs instead of text for people.")
 
@@ -81,7 +87,8 @@ def serve(host: str, port: int, workers: int, migrate_first: bool) -> None:
 
 @cli.command()
 @HealthPort
-def worker(health_port: int | None) -> None:
+@HealthHost
+def worker(health_port: int | None, health_host: str) -> None:
     """Run jobs: mails, certificates and what the scheduler starts. Run as many as you need."""
     from lms.logs import configure_logging
     from lms.worker import run_worker
@@ -90,19 +97,40 @@ def worker(health_port: int | None) -> None:
     if not settings.redis_url:
         refuse(["LMS_REDIS_URL: is empty; a worker takes its jobs from there"])
     configure_logging(settings)
-    finish(run_worker(settings, health_port=health_port))
+    finish(run_worker(settings, health_port=health_port, health_host=health_host))
 
 
 @cli.command()
 @HealthPort
-def scheduler(health_port: int | None) -> None:
+@HealthHost
+def scheduler(health_port: int | None, health_host: str) -> None:
     """Start periodic jobs. Any number may run; one leads and the others stand by."""
     from lms.logs import configure_logging
     from lms.scheduler import run_scheduler
 
     settings = checked_settings()
     configure_logging(settings)
-    finish(run_scheduler(settings, health_port=health_port))
+    finish(run_scheduler(settings, health_port=health_port, health_host=health_host))
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the process.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Its port for health.")
+@click.option("--live", is_flag=True, help="Ask only whether it runs, not whether it can work.")
+def health(host: str, port: int, live: bool) -> None:
+    """Ask a running process how it is: the health check of containers, which have no curl."""
+    from http.client import HTTPConnection, HTTPException
+
+    connection = HTTPConnection(host, port, timeout=HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/health/live" if live else "/health/ready")
+        answer = connection.getresponse()
+        click.echo(answer.read().decode(errors="replace"))
+    except (OSError, HTTPException) as error:
+        raise click.ClickException(f"Nobody answers at {host}:{port} ({type(error).__name__}).") from None
+    finally:
+        connection.close()
+    sys.exit(EXIT_FAILED if answer.status >= FIRST_FAULT else 0)
 
 
 @cli.command()

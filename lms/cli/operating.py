@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -227,15 +228,25 @@ def retry(event_id: UUID | None) -> None:
 
 
 @cli.command()
-def keys() -> None:
-    """Print fresh secrets for a production environment."""
-    import secrets
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write one file for each into this folder instead, for LMS_X_FILE; what is there already stays as it is.",
+)
+def keys(directory: Path | None) -> None:
+    """Print fresh secrets for a production environment, as lines of a settings file."""
+    from lms.keys import new_secrets, write_secrets
 
-    from lms.keys import new_seed
-
-    click.echo(f"LMS_SECRET_KEY={secrets.token_urlsafe(48)}")
-    click.echo(f"LMS_PASSWORD_PEPPER={secrets.token_urlsafe(48)}")
-    click.echo(f"LMS_JWT_KEYS={new_seed()}")
+    if directory is None:
+        click.echo("\n".join(f"LMS_{name.upper()}={value}" for name, value in new_secrets().items()))
+        return
+    try:
+        written = write_secrets(directory)
+    except FileExistsError as error:
+        raise click.ClickException(f"{error} is there already, and stays: a pepper can never change.") from None
+    except OSError as error:
+        raise click.ClickException(f"{directory}: {error.strerror}.") from None
+    click.echo("\n".join(map(str, written)))
 
 
 @cli.command()
