@@ -13,13 +13,13 @@ COPY requirements.build.lock.txt requirements.runtime.lock.txt ./
 RUN if [ "$CJK" != 1 ]; then sed -i '/^cvttf-notosanscjk-regular==/,/[^\\]$/d' requirements.runtime.lock.txt; fi \
   && python3 -m venv /opt/lms \
   && /opt/lms/bin/pip install --require-hashes -r requirements.runtime.lock.txt \
-  && python3 -m venv build \
+  && python3 -m venv --clear build \
   && build/bin/pip install --require-hashes -r requirements.build.lock.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY lms lms
 # pip compiles every module, since nothing can be written later; then its work is done.
-RUN build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
-  && /opt/lms/bin/pip install --no-deps dist/lms-*.whl \
+RUN build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir build . \
+  && /opt/lms/bin/pip install --no-deps build/lms-*.whl \
   && /opt/lms/bin/pip uninstall --yes pip setuptools
 
 FROM python:${PYTHON}

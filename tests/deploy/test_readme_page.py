@@ -10,7 +10,7 @@ from lms import __version__
 from tests.deploy.files import DEPLOY, ROOT, manifests, pods, services, stages, steps, understood
 from tests.deploy.readme import INSTALL, NOT_RUN_HERE, sections
 
-PROGRAMS = {"docker", "kubectl", "sudo", "umask", "echo", "$EDITOR"}
+PROGRAMS = {"docker", "kubectl", "sudo", "touch", "chmod", "echo", "$EDITOR"}
 
 
 def commands(line: str) -> Iterator[list[str]]:
@@ -18,9 +18,7 @@ def commands(line: str) -> Iterator[list[str]]:
     words = shlex.split(line, comments=True)
     command: list[str] = []
     for word in [*words, ";"]:
-        if word in {";", "&&", "|"} or word.endswith(";"):
-            if word.endswith(";") and len(word) > 1:
-                command.append(word[:-1])
+        if word in {";", "&&"}:
             yield command
             command = []
         else:
@@ -85,6 +83,11 @@ def test_the_image_is_installed_as_a_machine_is() -> None:
     """So that running the one proves the other: `tests/deploy/test_installed.py` does."""
     ours = INSTALL.splitlines()
     assert [step for step in steps(stages()[0]) if step in ours] == ours
+
+
+def test_the_version_that_it_names_is_this_one() -> None:
+    named = re.findall(r"lms[:-](\d+\.\d+\.\d+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(named) == {__version__}
 
 
 def test_every_way_has_its_commands() -> None:
