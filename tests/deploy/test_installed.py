@@ -91,7 +91,10 @@ def read_only(machine: Machine) -> list[str]:
 
     Elsewhere that nothing was written is only seen afterwards.
     """
-    if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
+    if (
+        not all(map(shutil.which, ("unshare", "setpriv")))
+        or subprocess.run([*NAMESPACE, "true"], check=False).returncode
+    ):
         return []
     binds = [f"mount --bind '{one}' '{one}'" for one in (machine.root, machine.tmp)]
     locks = [f"mount -o remount,bind,ro '{one}'" for one in (machine.root, "/")]
