@@ -14,9 +14,9 @@ class SourceFolder:
 
     def __init__(self, path: Path, prefix: str = "") -> None:
         self.path = path
-        self.prefix = prefix
+        self.prefix = str(PurePosixPath(prefix)) if prefix else ""
         self._real = path.resolve()
-        self._places: dict[str, Path] = {}
+        self._held: dict[str, bool] = {}
 
     @property
     def name(self) -> str:
@@ -25,35 +25,34 @@ class SourceFolder:
 
     def shown(self, file: str) -> str:
         """How faults name `file`, which is relative to this folder."""
-        return as_text(PurePosixPath(self.prefix, file))
+        if file in {"", "."}:
+            return as_text(self.prefix or ".")
+        return as_text(f"{self.prefix}/{file}" if self.prefix else file)
 
     def holds(self, file: str) -> bool:
-        """Whether `file`, links followed, lies in this folder."""
+        """Whether `file`, links followed, lies in this folder. Looked up once."""
+        if file not in self._held:
+            self._held[file] = self._lies_inside(file)
+        return self._held[file]
+
+    def _lies_inside(self, file: str) -> bool:
+        # Text and not paths: there are many files, and building a path costs as much as reading a short one.
+        folder, _, name = file.rpartition("/")
+        if file.startswith("/") or name in {"", ".", ".."} or os.path.islink(self._at(file)):
+            return self._leads_inside(file)
+        return not folder or self.holds(folder)
+
+    def _leads_inside(self, file: str) -> bool:
         try:
-            return self._place_of(file).is_relative_to(self._real)
+            return (self.path / file).resolve().is_relative_to(self._real)
         except (OSError, RuntimeError):  # Links in a circle, or a name longer than the system takes.
             return False
 
-    def _place_of(self, file: str) -> Path:
-        """Where `file` really is. Looked up once, and for what is no link only its folder is."""
-        if file not in self._places:
-            folder, _, name = file.rpartition("/")
-            path = self.path / file
-            is_plain = name not in {"", ".", ".."} and not path.is_symlink()
-            self._places[file] = self._folder(folder) / name if is_plain else path.resolve()
-        return self._places[file]
-
-    def _folder(self, directory: str) -> Path:
-        key = f"{directory}/"
-        if key not in self._places:
-            self._places[key] = (self.path / directory).resolve()
-        return self._places[key]
+    def _at(self, file: str) -> str:
+        return os.path.join(self.path, file)
 
     def is_file(self, file: str) -> bool:
-        try:
-            return self.holds(file) and (self.path / file).is_file()
-        except OSError:  # A name longer than the system takes.
-            return False
+        return self.holds(file) and os.path.isfile(self._at(file))
 
     def children(self, directory: str, faults: Faults) -> list[Path]:
         """Files and folders by name, without those whose name starts with a dot. A name that is no text is a fault."""
@@ -86,7 +85,7 @@ class SourceFolder:
             faults.error("missing_file", "There is no such file.", shown)
             return None
         try:
-            with (self.path / file).open("rb") as opened:
+            with open(self._at(file), "rb") as opened:
                 raw = opened.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             faults.error("unreadable", f"The file cannot be read: {error.strerror}.", shown)
