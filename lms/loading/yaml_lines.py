@@ -60,7 +60,8 @@ def _is_flat(text: str) -> bool:
     """Whether a look is enough to know that it has no alias and is not nested too deep, as nearly all files are."""
     if "&" in text or "*" in text:
         return False
-    return text.count("\n") + text.count("[") + text.count("{") + 2 * text.count("- ") < MAX_DEPTH
+    # Every level takes a line of its own, or one of these, which can open two.
+    return text.count("\n") + 2 * sum(map(text.count, "[{-?")) < MAX_DEPTH
 
 
 class _Reader:

@@ -8,6 +8,7 @@ import rich_click as click
 
 from scripts.measure.beside import measure_beside
 from scripts.measure.cases import Case, cases
+from scripts.measure.hot_report import explain_hot
 from scripts.measure.jobs import measure_jobs
 from scripts.measure.loading import measure_load
 from scripts.measure.profiling import profile
@@ -39,10 +40,22 @@ class Options:
 @click.option("--seconds", type=click.IntRange(1, 60), default=3, show_default=True, help="Length of a round.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results here.")
 @click.option("--profile", "profiled", type=click.Choice(NAMES[:8]), help="Only draw its flame graph in .lms/profiles.")
+@click.option("--explain", is_flag=True, help="Instead judge what each hot request asks of the database.")
 def bench(
-    scale: int, names: tuple[str, ...], rounds: int, seconds: int, file: Path | None, profiled: str | None
+    scale: int,
+    names: tuple[str, ...],
+    rounds: int,
+    seconds: int,
+    file: Path | None,
+    profiled: str | None,
+    *,
+    explain: bool,
 ) -> None:
     """Measure the product beside its floor, on servers of its own and with production defaults."""
+    if explain and names:
+        raise click.UsageError("--explain goes through the whole hot list, not through cases.")
+    if explain:
+        raise SystemExit(explain_hot(scale, file))
     find_wrk()
     if profiled is not None:
         asyncio.run(_profile(scale, profiled))

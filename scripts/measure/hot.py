@@ -1,0 +1,324 @@
+"""The hot list: what is asked thousands of times a second, and what each may cost the database.
+
+Every command that such a request causes is explained and judged by `hot_rules`. What breaks a rule is excused here, by
+name and with its reason, or it is wrong.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from lms.outbox.documents import BUCKETS
+from lms.outbox.jobs import run_job
+from lms.outbox.relay import BATCH, Relay
+from lms.scheduler import lead
+from scripts.measure.explaining import Explained
+from scripts.measure.hot_rules import CANDIDATES, Breach, Rule
+from scripts.measure.hot_world import DRAFTS, SHELF, Cast, event_of
+from scripts.measure.seed import COURSES, PASSWORD
+
+API = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request as a client makes it. `{course}` and the like in path, query and body are ids of the cast.
+
+    With `later` a page far behind the first one is asked for, by its cursor.
+    """
+
+    name: str
+    who: str
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    body: dict[str, Any] | None = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    later: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What workers and the scheduler do all the time: `begin` prepares it and gives back what counts."""
+
+    name: str
+    begin: Callable[[Cast], Awaitable[Awaitable[object]]]
+
+
+Hot = Ask | Work
+
+
+def _list(name: str, who: str, path: str, size: int, *query: tuple[str, str]) -> Iterator[Ask]:
+    """A list is asked for by page and by cursor, the first page and a later one."""
+    path, sized = f"{API}{path}", (("page_size", str(size)), *query)
+    yield Ask(f"{name}, page 1", who, "GET", path, sized)
+    yield Ask(f"{name}, page 2", who, "GET", path, (("page", "2"), *sized))
+    yield Ask(f"{name}, by cursor", who, "GET", path, (("cursor", ""), *sized))
+    yield Ask(f"{name}, later by cursor", who, "GET", path, sized, later=True)
+
+
+FILTERED: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("category", (("category", "walks"),)),
+    ("a rare category", (("category", "biology"),)),
+    ("tag", (("tag", "outdoors"),)),
+    ("a rare tag", (("tag", "maps"),)),
+    ("two tags", (("tag", "outdoors"), ("tag", "plants"))),
+    ("difficulty_level", (("difficulty_level", "advanced"),)),
+    ("instructor_id", (("instructor_id", "{oscar}"),)),
+    ("min_minutes", (("min_minutes", "290"),)),
+    ("max_minutes", (("max_minutes", "109"),)),
+    ("search", (("search", "tidal"),)),
+    ("search, a common word", (("search", "limpet"),)),
+)
+"""Filters of the catalogue with values of which a few courses have some and thousands have others."""
+
+
+def _catalogue() -> Iterator[Ask]:
+    yield from _list("courses", "visitor", "/courses", 20)
+    yield from _list("courses, titles", "visitor", "/courses", 20, ("sort", "title"))
+    for name, query in FILTERED:
+        for order, sort in (("", ()), (", titles", (("sort", "title"),))):
+            yield from _list(f"courses by {name}{order}", "visitor", "/courses", 5, *query, *sort)
+    yield from _list("courses of mine", "instructor", "/courses", 20, ("mine", "true"))
+    yield from _list("drafts of mine", "instructor", "/courses", 5, ("status", "draft"))
+    course = f"{API}/courses/{{course}}"
+    yield Ask("a course", "visitor", "GET", course)
+    yield Ask("a course, signed in", "student", "GET", course)
+    yield Ask("a course by slug", "visitor", "GET", f"{API}/courses/slug/{{slug}}")
+    yield from _list("lessons", "visitor", "/courses/{course}/lessons", 5)
+    yield Ask("a preview lesson", "visitor", "GET", f"{course}/lessons/{{preview}}")
+    yield Ask("a lesson", "student", "GET", f"{course}/lessons/{{lesson}}")
+
+
+def _people() -> Iterator[Ask]:
+    auth = f"{API}/auth"
+    right = {"email": "{email}", "password": PASSWORD}
+    unknown = {"email": "nobody@school.example", "password": PASSWORD}
+    yield Ask("me", "student", "GET", f"{API}/users/me")
+    yield Ask("sign in", "visitor", "POST", f"{auth}/login", body=right)
+    yield Ask("sign in, unknown", "visitor", "POST", f"{auth}/login", body=unknown, status=401)
+    yield Ask("refresh", "visitor", "POST", f"{auth}/refresh", body={"refresh_token": "{refresh_token}"})
+    new = {"email": "new@school.example", "password": PASSWORD, "full_name": "Nia New"}
+    yield Ask("sign up", "visitor", "POST", f"{auth}/register", body=new, status=202)
+    yield Ask("sign up, known", "visitor", "POST", f"{auth}/register", body=new, status=202)
+
+
+def _studying() -> Iterator[Ask]:
+    one = f"{API}/enrollments/{{enrollment}}"
+    report = {"position_seconds": 40, "watched": [[0, 40]], "device_id": "phone"}
+    yield from _list("my enrolments", "student", "/enrollments", 20)
+    yield from _list("my active enrolments", "student", "/enrollments", 20, ("status", "active"))
+    yield Ask("my enrolment in a course", "student", "GET", f"{API}/enrollments", (("course_id", "{course}"),))
+    both = (("course_id", "{course}"), ("status", "active"))
+    yield Ask("my active enrolment in a course", "student", "GET", f"{API}/enrollments", both)
+    yield Ask("my enrolment", "student", "GET", one)
+    yield Ask("report", "student", "PUT", f"{one}/lessons/{{lesson}}/progress", body=report)
+    yield Ask(
+        "first report on an optional lesson", "student", "PUT", f"{one}/lessons/{{optional}}/progress", body=report
+    )
+    yield Ask("complete a lesson", "student", "POST", f"{one}/lessons/{{another_lesson}}/complete")
+    last = f"{API}/enrollments/{{nearly_done}}/lessons/{{last_lesson}}/complete"
+    yield Ask("complete the last lesson", "student", "POST", last)
+    path, free, keyed = f"{API}/enrollments", {"course_id": "{free}"}, {"course_id": "{another_free}"}
+    yield Ask("enrol", "student", "POST", path, body=free, status=201)
+    yield Ask("enrol again", "student", "POST", path, body=free, status=409)
+    key = {"Idempotency-Key": "hot"}
+    yield Ask("enrol with a key", "student", "POST", path, body=keyed, status=201, headers=key)
+    yield Ask("enrol with the same key", "student", "POST", path, body=keyed, status=201, headers=key)
+    yield Ask("drop", "student", "DELETE", f"{API}/enrollments/{{dropped}}", status=204)
+    yield Ask("enrol after a drop", "student", "POST", path, body={"course_id": "{dropped_course}"}, status=201)
+
+
+def _certificates() -> Iterator[Ask]:
+    one = f"{API}/certificates/{{certificate}}"
+    yield from _list("my certificates", "student", "/certificates", 1)
+    yield Ask("my certificate", "student", "GET", one)
+    yield Ask("my certificate's PDF", "student", "GET", f"{one}/pdf")
+    yield Ask("verify", "visitor", "GET", "/verify/{number}")
+
+
+async def _relay(cast: Cast) -> Awaitable[object]:
+    async def send(_job: str, _event_id: str) -> None:
+        """The queue takes it; no worker runs."""
+
+    return Relay(cast.context, send).pass_on()
+
+
+async def _generate(cast: Cast) -> Awaitable[object]:
+    event = await event_of(cast, "enrollment.completed", cast.ids["nearly_done"])
+    return run_job("generate_certificate", event, cast.context)
+
+
+async def _mail(cast: Cast) -> Awaitable[object]:
+    """The mail server is away, so that the failure is recorded too."""
+    event = await event_of(cast, "certificate.issued", cast.ids["certificate"])
+    return run_job("send_certificate_email", event, cast.context)
+
+
+async def _lead(_: Cast) -> Awaitable[object]:
+    return lead("hot")
+
+
+def hot_list() -> list[Hot]:
+    """In an order in which one may build on another."""
+    work = [
+        Work("the relay's round", _relay),
+        Work("issuing a certificate", _generate),
+        Work("mailing a certificate", _mail),
+        Work("the scheduler's lease", _lead),
+    ]
+    last = Ask("sign out", "student", "POST", f"{API}/auth/logout")
+    return [*_catalogue(), *_people(), *_studying(), *work, *_certificates(), last]
+
+
+NOT_HOT = {
+    "POST /api/v1/auth/logout-all": "a person's session list is scatter-gather, as DESIGN declares",
+    "POST /api/v1/courses": "authoring",
+    "PATCH /api/v1/courses/{}": "authoring",
+    "POST /api/v1/courses/{}/publish": "authoring",
+    "POST /api/v1/courses/{}/unpublish": "authoring",
+    "POST /api/v1/courses/{}/archive": "authoring",
+    "POST /api/v1/courses/{}/modules": "authoring",
+    "POST /api/v1/courses/{}/lessons": "authoring",
+    "PATCH /api/v1/courses/{}/lessons/{}": "authoring",
+    "GET /health/live": "asks nothing of the database",
+    "GET /health/ready": "a load balancer's probe, a few times a second at any number of learners",
+    "GET /metrics": "asks nothing of the database",
+    "GET /docs": "asks nothing of the database",
+    "GET /docs/assets/{}": "asks nothing of the database",
+    "GET /api/v1/openapi.json": "asks nothing of the database",
+}
+"""Routes that are not on the list, each with the reason. `{}` stands for what is in the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excused:
+    """Rules that the commands of an ask (a pattern) break on one collection, and why that is right.
+
+    `at_most` keys and documents may still be examined. With `to_fix` it is a fault that is known and waits.
+    """
+
+    ask: str
+    collection: str
+    rules: frozenset[Rule]
+    at_most: int
+    reason: str
+    to_fix: bool = False
+
+    def covers(self, hot: Hot, one: Explained, breach: Breach) -> bool:
+        about = fnmatchcase(hot.name, self.ask) and one.collection == self.collection
+        return about and breach.rule in self.rules and breach.examined <= self.at_most
+
+
+CATALOGUE = SHELF + COURSES + DRAFTS
+ANY_ORDER = frozenset({Rule.SORT, Rule.EXAMINED})
+NO_KEY = frozenset({Rule.SHARD_KEY})
+
+EXCUSED: tuple[Excused, ...] = (
+    *(
+        Excused(
+            f"courses by *{name}, titles, *",
+            "courses",
+            ANY_ORDER,
+            CATALOGUE,
+            f"no index has the titles of one {name} in order; it would be ({field}, status, title, _id)",
+        )
+        for name, field in (("category", "category"), ("tag", "tags"), ("instructor_id", "instructor_id"))
+    ),
+    Excused(
+        "courses by two tags, *",
+        "courses",
+        ANY_ORDER,
+        CATALOGUE,
+        "an index finds the courses of one tag, and no index those of every pair",
+    ),
+    Excused(
+        "courses by difficulty_level, *",
+        "courses",
+        ANY_ORDER,
+        CATALOGUE,
+        "about a third of all courses has each of its three values; a rare one would need (status, difficulty_level, "
+        "created_at, _id) and the same with title",
+    ),
+    Excused(
+        "courses by m??_minutes, *",
+        "courses",
+        ANY_ORDER,
+        CATALOGUE,
+        "a range and an order cannot both come from one index; (status, estimated_duration_minutes) would help where "
+        "few match",
+    ),
+    Excused(
+        "courses by search*",
+        "courses",
+        frozenset({Rule.SORT}),
+        CANDIDATES,
+        "a text index has no order: what is found, at most 5,000 candidates, is sorted",
+    ),
+    Excused(
+        "my *enrolment in a course",
+        "enrollments",
+        frozenset({Rule.SORT}),
+        1,
+        "by its unique index there is at most one row to sort",
+    ),
+    Excused(
+        "the relay's round",
+        "outbox",
+        NO_KEY,
+        2 * BATCH + BUCKETS + 1,
+        "not a request: each worker looks after all buckets, four times a second at most; where the outbox is sharded "
+        "its workers are given buckets",
+    ),
+    Excused(
+        "courses by *category, [!t]*",
+        "courses",
+        ANY_ORDER,
+        CATALOGUE,
+        "the index category has to end with _id, as the order does",
+        to_fix=True,
+    ),
+    Excused(
+        "courses by *tag, [!t]*",
+        "courses",
+        ANY_ORDER,
+        CATALOGUE,
+        "the index tags has to end with _id, as the order does",
+        to_fix=True,
+    ),
+    Excused(
+        "courses by search, a common word*",
+        "courses",
+        ANY_ORDER,
+        CATALOGUE,
+        "nothing ends a search at 5,000 candidates; a $limit behind its $match would",
+        to_fix=True,
+    ),
+    Excused(
+        "courses of mine, later by cursor",
+        "courses",
+        frozenset({Rule.EXAMINED}),
+        CATALOGUE,
+        "the $or behind a cursor gives no bounds, so that all rows before it are read; a range on created_at would",
+        to_fix=True,
+    ),
+    *(
+        Excused(ask, "enrollments", NO_KEY, 1, reason, to_fix=True)
+        for ask, reason in (
+            ("my enrolment", "only staff have to read by id alone; the student's own id can stand in the filter"),
+            ("complete the last lesson", "the update of seq knows student_id"),
+            ("enrol after a drop", "the update knows student_id"),
+            ("issuing a certificate", "the event could carry student_id"),
+        )
+    ),
+    Excused(
+        "*ing a certificate",
+        "outbox",
+        NO_KEY,
+        1,
+        "the bucket follows from the event's id and can stand in every filter",
+        to_fix=True,
+    ),
+)
