@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 from litestar import Litestar
 
-from lms.accounts.documents import Role, SignIn
+from lms.accounts.documents import Role, SignIn, User
 from lms.accounts.service import Accounts
 from lms.app import create_app
 from lms.certificates.numbers import number_of
@@ -110,7 +110,7 @@ async def arrange(cast: Cast, world: World) -> None:
 
 async def _widen(cast: Cast, world: World) -> None:
     """Ten courses of 5,400 have what the rare filters ask for; the second instructor has twenty of them."""
-    courses, oscar = cast.database["courses"], new_id()
+    courses, oscar = cast.database["courses"], await _second_instructor(cast.database)
     ids = [course["_id"] for course in world.courses]
     await courses.update_many({"_id": {"$in": ids[::20]}}, {"$set": {"difficulty_level": "advanced"}})
     await courses.update_many({"_id": {"$in": ids[3::10]}}, {"$set": {"instructor_id": oscar}})
@@ -122,6 +122,12 @@ async def _widen(cast: Cast, world: World) -> None:
     drafts = [_draft(number, oscar if number < HIS else world.instructor_id) for number in range(DRAFTS)]
     await courses.insert_many(drafts, ordered=False)
     cast.ids["oscar"] = str(oscar)
+
+
+async def _second_instructor(database: Database) -> UUID:
+    made = User(email="oscar@school.example", full_name="Oscar Okafor", role=Role.INSTRUCTOR, password_hash="none")  # noqa: S106
+    await database["users"].insert_one(_stored(made.model_dump()))
+    return made.id
 
 
 def _on_the_shelf(number: int, instructor_id: UUID, **more: Any) -> dict[str, Any]:
