@@ -31,7 +31,7 @@ _reading = threading.Lock()
 @job("generate_certificate")
 async def generate_certificate(event: Event, context: JobContext) -> None:
     """Issue the certificate of a completed enrolment: document, PDF and the event for the mail commit together."""
-    certificate = await _certificate_for(event.subject("enrollment_id"), context.settings)
+    certificate = await _certificate_for(event.subject("student_id"), event.subject("enrollment_id"), context.settings)
     if certificate is None:
         return
     pdf = CertificatePdf(id=certificate.id, content=await _print(certificate, context.settings))
@@ -55,20 +55,18 @@ async def generate_certificate(event: Event, context: JobContext) -> None:
         return
 
 
-async def _certificate_for(enrollment_id: UUID, settings: Settings) -> Certificate | None:
+async def _certificate_for(student_id: UUID, enrollment_id: UUID, settings: Settings) -> Certificate | None:
     """None where there is none to issue, or one is issued."""
-    enrollment = await enrollment_heads.get(enrollment_id)
+    enrollment = await enrollment_heads.get((student_id, enrollment_id))
     if enrollment is None or enrollment["status"] != EnrollmentStatus.COMPLETED or enrollment["certificate_issued"]:
         return None
-    student, course = await asyncio.gather(
-        people.get(enrollment["student_id"]), course_heads.get(enrollment["course_id"])
-    )
+    student, course = await asyncio.gather(people.get(student_id), course_heads.get(enrollment["course_id"]))
     if student is None or course is None:
         return None
     instructor = course["instructor"]
     return Certificate(
         id=enrollment_id,
-        student_id=enrollment["student_id"],
+        student_id=student_id,
         course_id=enrollment["course_id"],
         course_slug=course["slug"],
         number=number_of(enrollment_id),

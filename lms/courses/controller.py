@@ -9,7 +9,7 @@ from litestar.params import FromPath, JSONBody
 from lms.auth import Caller, CurrentUser, OptionalUser, requires
 from lms.courses import queries, service
 from lms.courses.documents import Course, CourseStatus
-from lms.courses.listing import STAFF, SortName, answer_from_memory, kept_lists, provide_course_filter
+from lms.courses.listing import STAFF, SearchText, SortName, answer_from_memory, kept_lists, provide_course_filter
 from lms.courses.rules import (
     CourseNotFound,
     CourseNotPublishable,
@@ -59,6 +59,7 @@ class CourseController(Controller):
         request: Request[Caller | None, Any, Any],
         course_filter: NamedDependency[dict[str, Any]],
         paging: NamedDependency[Paging],
+        search: SearchText = None,
         sort: SortName = "-created_at",
     ) -> Response[Page[CourseSummary] | CursorPage[CourseSummary]]:
         """Published courses, newest first; for staff also their own with `mine` or `status`.
@@ -67,7 +68,7 @@ class CourseController(Controller):
         """
 
         async def answer() -> Response[Any]:
-            items, total, cursor = await queries.list_courses(course_filter, queries.SORTS[sort], paging)
+            items, total, cursor = await queries.list_courses(course_filter, search, queries.SORTS[sort], paging)
             return answer_list(request, paging, items, total, cursor)
 
         kept = kept_lists(request)

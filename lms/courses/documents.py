@@ -114,8 +114,14 @@ class Course(BaseDocument):
                 [("co_instructor_ids", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
                 name="co_instructor_created",
             ),
-            IndexModel([("category", ASCENDING), ("status", ASCENDING), ("created_at", DESCENDING)], name="category"),
-            IndexModel([("tags", ASCENDING), ("status", ASCENDING), ("created_at", DESCENDING)], name="tags"),
+            IndexModel(
+                [("category", ASCENDING), ("status", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                name="category",
+            ),
+            IndexModel(
+                [("tags", ASCENDING), ("status", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                name="tags",
+            ),
             # No stemming: titles come in every language. No document has the override field, so none is taken for one.
             IndexModel(
                 [("title", TEXT), ("tags", TEXT), ("description", TEXT)],

@@ -30,7 +30,6 @@ async def provide_course_filter(
     tag: TagFilter = None,
     difficulty_level: FromQuery[Difficulty | None] = None,
     instructor_id: FromQuery[UUID | None] = None,
-    search: SearchText = None,
     min_minutes: MinutesFilter = None,
     max_minutes: MinutesFilter = None,
     mine: FromQuery[bool] = False,
@@ -44,7 +43,6 @@ async def provide_course_filter(
         "tags": {"$all": tag} if tag else None,
         "difficulty_level": difficulty_level.value if difficulty_level else None,
         "instructor_id": instructor_id,
-        "$text": {"$search": search} if search else None,
         "estimated_duration_minutes": _between(min_minutes, max_minutes),
     }
     return {"$and": [wanted, {name: value for name, value in given.items() if value is not None}]}

@@ -12,7 +12,7 @@ from lms.courses.rules import in_order, is_open, numbered
 from lms.courses.schemas import CourseRead, CourseSummary
 from lms.together import Together, by_id
 from lms.transactions import Session
-from lms.web.lists import Paging, Sort, find_page
+from lms.web.lists import Paging, Sort, find_page, search_page
 
 HEAD = {"modules": 0, "lessons": 0, "loaded": 0}
 OUTLINE = {"lessons.content": 0, "loaded": 0}
@@ -92,9 +92,13 @@ def visible_filter(
 
 
 async def list_courses(
-    wanted: Mapping[str, Any], sort: Sort, paging: Paging
+    wanted: Mapping[str, Any], search: str | None, sort: Sort, paging: Paging
 ) -> tuple[list[CourseSummary], int | None, str | None]:
-    rows, total, cursor = await find_page(Course.get_pymongo_collection(), wanted, sort, paging, HEAD)
+    courses = Course.get_pymongo_collection()
+    if search is None:
+        rows, total, cursor = await find_page(courses, wanted, sort, paging, HEAD)
+    else:
+        rows, total, cursor = await search_page(courses, search, wanted, sort, paging, HEAD)
     counted = await stats.get_all({row["_id"] for row in rows})
     return [CourseSummary.from_raw(row, **_computed(row, counted.get(row["_id"]))) for row in rows], total, cursor
 

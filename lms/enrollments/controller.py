@@ -74,7 +74,7 @@ class EnrollmentController(Controller):
     @get("/{enrollment_id:uuid}", opt={"errors": [EnrollmentNotFound]})
     async def get_enrollment(self, enrollment_id: FromPath[UUID], user: CurrentUser) -> EnrollmentRead:
         """An enrolment with its progress: for the student, the course's staff and administrators."""
-        raw = await queries.enrollment(enrollment_id)
+        raw = await queries.enrollment(enrollment_id, user.id)
         head = await queries.course_heads.get(raw["course_id"]) if raw else None
         staff = head is not None and is_staff(head, user.id, user.role)
         check_can_see_enrollment(raw, user.id, user.role, staff=staff)

@@ -204,22 +204,25 @@ async def _make_room(caller: Caller, enrollment_id: UUID, lesson_id: str) -> Non
 async def _complete(merged: Mapping[str, Any]) -> dict[str, Any]:
     """The transition of the enrolment and the event that issues its certificate, once, however many arrive at once."""
 
+    mine = {"_id": merged["_id"], "student_id": merged["student_id"]}
+
     async def transition(session: Session) -> dict[str, Any]:
         now = utc_now()
         done = {"status": EnrollmentStatus.COMPLETED.value, "completed_at": now, "changed_at": now}
         updated = await _enrollments().find_one_and_update(
-            {"_id": merged["_id"], "student_id": merged["student_id"], "status": "active", "percent": 100},
+            {**mine, "status": "active", "percent": 100},
             {"$set": done},
             projection={"_id": 1},
             session=session,
         )
         shown = {"status": 1, "percent": 1, "completed_at": 1}
         if updated is None:
-            return await _enrollments().find_one({"_id": merged["_id"]}, shown, session=session) or {}
+            return await _enrollments().find_one(mine, shown, session=session) or {}
         seq = await next_student_seq(merged["student_id"], session)
-        await _enrollments().update_one({"_id": merged["_id"]}, {"$set": {"seq": seq}}, session=session)
+        await _enrollments().update_one(mine, {"$set": {"seq": seq}}, session=session)
         jobs = [generate_certificate.name]
-        await Event.emit(session, "enrollment.completed", jobs, enrollment_id=str(merged["_id"]))
+        ids = {"enrollment_id": str(merged["_id"]), "student_id": str(merged["student_id"])}
+        await Event.emit(session, "enrollment.completed", jobs, **ids)
         return done
 
     return await in_transaction(transition)

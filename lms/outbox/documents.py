@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, model_validator
 from pymongo import ASCENDING, IndexModel
 
 from lms.clock import utc_now
@@ -12,6 +12,11 @@ from lms.documents import BaseDocument
 from lms.transactions import Session
 
 BUCKETS = 64
+
+
+def bucket_of(event_id: UUID) -> int:
+    """Where an event is kept: whoever knows its id knows its shard."""
+    return event_id.int % BUCKETS
 
 
 class AlreadyDone(Exception):
@@ -25,7 +30,7 @@ class Event(BaseDocument):
     `relay` is the pass of a relay that leased it last.
     """
 
-    bucket: int
+    bucket: int = 0
     kind: str
     data: dict[str, Any]
     todo: list[str]
@@ -46,6 +51,11 @@ class Event(BaseDocument):
             ),
         ]
 
+    @model_validator(mode="after")
+    def _place(self) -> Self:
+        self.bucket = bucket_of(self.id)
+        return self
+
     def subject(self, name: str) -> UUID:
         """The id stored under `name`, such as `user_id`."""
         return UUID(str(self.data[name]))
@@ -54,7 +64,7 @@ class Event(BaseDocument):
     async def emit(cls, session: Session, kind: str, jobs: list[str], **data: UUID | str | int) -> Self:
         """Store an event in the caller's transaction, due at once, for `jobs` to react to."""
         event = cls.model_construct(kind=kind, data=data, todo=jobs, bucket=0, due=utc_now())
-        event.bucket = event.id.int % BUCKETS
+        event.bucket = bucket_of(event.id)
         await event.insert(session=session)
         return event
 

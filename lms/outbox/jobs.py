@@ -15,7 +15,7 @@ from pymongo import ReturnDocument
 from lms.clock import utc_now
 from lms.mail import Mailer, MailRefused
 from lms.metrics import observe_job
-from lms.outbox.documents import Event
+from lms.outbox.documents import Event, bucket_of
 from lms.settings import Settings
 
 MAX_ERROR_LENGTH = 500
@@ -104,7 +104,13 @@ async def _take(name: str, event_id: UUID, context: JobContext) -> Event | None:
     now = utc_now()
     busy_until = now + timedelta(seconds=context.settings.job_timeout_seconds)
     raw: dict[str, Any] | None = await Event.get_pymongo_collection().find_one_and_update(
-        {"_id": event_id, "todo": name, "failed_at": None, f"not_before.{name}": {"$not": {"$gt": now}}},
+        {
+            "_id": event_id,
+            "bucket": bucket_of(event_id),
+            "todo": name,
+            "failed_at": None,
+            f"not_before.{name}": {"$not": {"$gt": now}},
+        },
         {"$set": {"due": now + context.lease, f"not_before.{name}": busy_until}, "$inc": {"attempts": 1}},
         return_document=ReturnDocument.AFTER,
     )
@@ -140,7 +146,7 @@ async def _record_failure(one: Job, event: Event, error: str, *, permanent: bool
         if gives_up
         else {"due": next_try, f"not_before.{one.name}": next_try - CLOCKS_APART}
     )
-    still_there = {"_id": event.id, "todo": one.name}
+    still_there = {"_id": event.id, "bucket": event.bucket, "todo": one.name}
     await Event.get_pymongo_collection().update_one(still_there, {"$set": change | {"last_error": error}})
     return Outcome.FAILED if gives_up else Outcome.RETRY
 

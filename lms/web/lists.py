@@ -25,6 +25,7 @@ from lms.transactions import database
 T = TypeVar("T")
 
 MAX_OFFSET = 10_000
+MOST_CANDIDATES = 5_000
 DEFAULT_SIZE = 20
 MAX_SIZE = 100
 MAX_CURSOR = 4_000
@@ -32,7 +33,7 @@ PLACE = "place"
 
 
 class Page(Output, Generic[T]):
-    """A list by page number. `total` is exact up to 10,000, where counting stops and `total_is_exact` is false."""
+    """A list by page. `total` is exact up to 10,000 (5,000 in a search), where `total_is_exact` becomes false."""
 
     items: list[T]
     total: int
@@ -97,7 +98,9 @@ class Sort:
         for position, (name, direction) in enumerate(self.fields):
             equal = {field: values[index] for index, (field, _) in enumerate(self.fields[:position])}
             branches.append(equal | {name: {"$gt" if direction > 0 else "$lt": values[position]}})
-        return {"$or": branches}
+        # An $or gives an index no bounds where the filter is one itself; the first field alone always does.
+        name, direction = self.fields[0]
+        return {name: {"$gte" if direction > 0 else "$lte": values[0]}, "$or": branches}
 
     @property
     def name(self) -> str:
@@ -132,20 +135,63 @@ async def find_page(
     if paging.cursor is None:
         found = collection.find(wanted, projection).sort(list(sort.fields)).skip(paging.offset).limit(paging.size)
         rows = await found.to_list()
-        if len(rows) < paging.size and (rows or not paging.offset):
-            # It is the last page, which tells the total.
+        if _tells_total(rows, paging):
             return rows, paging.offset + len(rows), None
-        return (
-            rows,
-            await _totals.get((collection.name, bson.encode(wanted, codec_options=collection.codec_options))),
-            None,
-        )
-    start = sort.after(decode_cursor(paging.cursor, sort.name, len(sort.fields))) if paging.cursor else {}
+        key = (collection.name, bson.encode(wanted, codec_options=collection.codec_options))
+        return rows, await _totals.get(key), None
+    start = _start(sort, paging.cursor)
     query = {"$and": [wanted, start]} if start else wanted
-    rows = await collection.find(query, projection).sort(list(sort.fields)).limit(paging.size + 1).to_list()
+    found = collection.find(query, projection).sort(list(sort.fields)).limit(paging.size + 1)
+    return _cut(await found.to_list(), sort, paging)
+
+
+def _tells_total(rows: Sequence[Any], paging: Paging) -> bool:
+    """Whether this is the last page."""
+    return len(rows) < paging.size and bool(rows or not paging.offset)
+
+
+def _start(sort: Sort, cursor: str) -> dict[str, Any]:
+    return sort.after(decode_cursor(cursor, sort.name, len(sort.fields))) if cursor else {}
+
+
+def _cut(rows: list[dict[str, Any]], sort: Sort, paging: Paging) -> tuple[list[dict[str, Any]], int | None, str | None]:
+    """One row more was asked for, which tells whether there is a next page."""
     more = len(rows) > paging.size
     rows = rows[: paging.size]
     return rows, None, encode_cursor(sort.name, sort.values_of(rows[-1])) if more else None
+
+
+class AtLeast(int):
+    """A total where counting stopped."""
+
+
+async def search_page(
+    collection: AsyncCollection[dict[str, Any]],
+    text: str,
+    wanted: Mapping[str, Any],
+    sort: Sort,
+    paging: Paging,
+    projection: Mapping[str, Any],
+) -> tuple[list[dict[str, Any]], int | None, str | None]:
+    """As `find_page`, among the first 5,000 documents that have a word of `text`: a common word costs no more."""
+    # The filter comes behind the limit, else more than so many are looked through, and what is sorted is small.
+    candidates = [{"$match": {"$text": {"$search": text}}}, {"$limit": MOST_CANDIDATES}, {"$project": projection}]
+    order = {"$sort": dict(sort.fields)}
+    if paging.cursor is None:
+        page = [{"$match": wanted}, order, {"$skip": paging.offset}, {"$limit": paging.size}]
+        rows = await (await collection.aggregate([*candidates, *page])).to_list()
+        counts = [[*candidates, {"$count": "n"}], [*candidates, {"$match": wanted}, {"$count": "n"}]]
+        looked_at, found = await asyncio.gather(*(_counted(collection, pipeline) for pipeline in counts))
+        total = AtLeast(found) if looked_at == MOST_CANDIDATES else found
+        return rows, total, None
+    start = {"$and": [wanted, _start(sort, paging.cursor)]} if paging.cursor else wanted
+    page = [{"$match": start}, order, {"$limit": paging.size + 1}]
+    return _cut(await (await collection.aggregate([*candidates, *page])).to_list(), sort, paging)
+
+
+async def _counted(collection: AsyncCollection[dict[str, Any]], pipeline: list[dict[str, Any]]) -> int:
+    found = await (await collection.aggregate(pipeline)).to_list(1)
+    return int(found[0]["n"]) if found else 0
 
 
 def answer_list(
@@ -159,7 +205,7 @@ def answer_list(
     if total is None:
         links = {"next": {"cursor": next_cursor}} if next_cursor else {}
         return _respond(request, CursorPage[Any](items=items, next_cursor=next_cursor), links)
-    capped = min(total, MAX_OFFSET)
+    capped = min(int(total), MAX_OFFSET)
     pages = math.ceil(capped / paging.size)
     page = Page[Any](
         items=items,
@@ -167,7 +213,7 @@ def answer_list(
         page=paging.page,
         page_size=paging.size,
         pages=pages,
-        total_is_exact=total <= MAX_OFFSET,
+        total_is_exact=total <= MAX_OFFSET and not isinstance(total, AtLeast),
     )
     numbers = {"first": 1, "prev": paging.page - 1, "next": paging.page + 1, "last": pages}
     return _respond(request, page, {rel: {"page": number} for rel, number in numbers.items() if 1 <= number <= pages})

@@ -197,7 +197,7 @@ NOT_HOT = {
 class Excused:
     """Rules that the commands of an ask (a pattern) break on one collection, and why that is right.
 
-    `at_most` keys and documents may still be examined. With `to_fix` it is a fault that is known and waits.
+    `at_most` keys and documents may still be examined.
     """
 
     ask: str
@@ -205,7 +205,6 @@ class Excused:
     rules: frozenset[Rule]
     at_most: int
     reason: str
-    to_fix: bool = False
 
     def covers(self, hot: Hot, one: Explained, breach: Breach) -> bool:
         about = fnmatchcase(hot.name, self.ask) and one.collection == self.collection
@@ -271,54 +270,5 @@ EXCUSED: tuple[Excused, ...] = (
         2 * BATCH + BUCKETS + 1,
         "not a request: each worker looks after all buckets, four times a second at most; where the outbox is sharded "
         "its workers are given buckets",
-    ),
-    Excused(
-        "courses by *category, [!t]*",
-        "courses",
-        ANY_ORDER,
-        CATALOGUE,
-        "the index category has to end with _id, as the order does",
-        to_fix=True,
-    ),
-    Excused(
-        "courses by *tag, [!t]*",
-        "courses",
-        ANY_ORDER,
-        CATALOGUE,
-        "the index tags has to end with _id, as the order does",
-        to_fix=True,
-    ),
-    Excused(
-        "courses by search, a common word*",
-        "courses",
-        ANY_ORDER,
-        CATALOGUE,
-        "nothing ends a search at 5,000 candidates; a $limit behind its $match would",
-        to_fix=True,
-    ),
-    Excused(
-        "courses of mine, later by cursor",
-        "courses",
-        frozenset({Rule.EXAMINED}),
-        CATALOGUE,
-        "the $or behind a cursor gives no bounds, so that all rows before it are read; a range on created_at would",
-        to_fix=True,
-    ),
-    *(
-        Excused(ask, "enrollments", NO_KEY, 1, reason, to_fix=True)
-        for ask, reason in (
-            ("my enrolment", "only staff have to read by id alone; the student's own id can stand in the filter"),
-            ("complete the last lesson", "the update of seq knows student_id"),
-            ("enrol after a drop", "the update knows student_id"),
-            ("issuing a certificate", "the event could carry student_id"),
-        )
-    ),
-    Excused(
-        "*ing a certificate",
-        "outbox",
-        NO_KEY,
-        1,
-        "the bucket follows from the event's id and can stand in every filter",
-        to_fix=True,
     ),
 )

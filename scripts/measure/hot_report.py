@@ -19,7 +19,7 @@ from scripts.measure.world import system
 COLUMNS = ("asked", "command", "collection", "index", "returned", "keys", "documents", "verdict")
 DEEP = 3
 """How many of the longest pages lie before a later one."""
-OK, EXCUSE, TO_FIX, BROKEN = "ok", "excused", "to fix", "BROKEN"
+OK, EXCUSE, BROKEN = "ok", "excused", "BROKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,6 @@ def _excuse(hot: Hot, one: Explained, breach: Breach) -> int | None:
 def _verdict(excuses: list[int | None]) -> str:
     if None in excuses:
         return BROKEN
-    if any(EXCUSED[place].to_fix for place in excuses if place is not None):
-        return TO_FIX
     return EXCUSE if excuses else OK
 
 
@@ -171,8 +169,8 @@ def excuses_used(rows: list[Row]) -> list[Excused]:
 def print_rows(rows: list[Row]) -> None:
     click.echo(as_table(rows))
     for one in excuses_used(rows):
-        click.echo(f"\n{TO_FIX if one.to_fix else EXCUSE}: {one.ask}, {one.collection}: {one.reason}", nl=False)
-    told = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (OK, EXCUSE, TO_FIX, BROKEN)}
+        click.echo(f"\n{EXCUSE}: {one.ask}, {one.collection}: {one.reason}", nl=False)
+    told = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (OK, EXCUSE, BROKEN)}
     click.echo(f"\n\n{len(rows)} commands: {', '.join(f'{count} {verdict}' for verdict, count in told.items())}.")
 
 

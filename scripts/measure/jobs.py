@@ -59,10 +59,12 @@ async def measure_jobs(system: System, rounds: int) -> Result:
         worker = await system.spawn("worker", "-m", "lms", "worker", **more)
         bare = await system.spawn("bare-worker", "-m", "scripts.measure.bare_worker", **more)
         await _until_both_read(system)
-        places = [enrollment_id for mine in system.world.enrollments for enrollment_id, _ in mine]
+        pairs = zip(system.world.students, system.world.enrollments, strict=True)
+        places = [(student, enrollment_id) for student, mine in pairs for enrollment_id, _ in mine]
         batches = [places[start : start + CERTIFICATES] for start in range(0, len(places), CERTIFICATES)]
         await system.database["enrollments"].update_many(
-            {"_id": {"$in": places}}, {"$set": {"status": "completed", "percent": 100, "completed_at": utc_now()}}
+            {"_id": {"$in": [enrollment_id for _, enrollment_id in places]}},
+            {"$set": {"status": "completed", "percent": 100, "completed_at": utc_now()}},
         )
         broker = RedisStreamBroker(
             system.settings.redis_url, queue_name="bare", consumer_group_name="bare", socket_timeout=None
@@ -94,24 +96,23 @@ async def _is_read(redis: Redis, stream: str) -> bool:
     return bool(await redis.exists(stream)) and any(one["consumers"] for one in await redis.xinfo_groups(stream))
 
 
-async def _emit(system: System, enrollment_ids: list[UUID]) -> None:
+async def _emit(system: System, places: list[tuple[UUID, UUID]]) -> None:
     """What completing them commits, all at once."""
-    rows: list[dict[str, Any]] = []
-    for enrollment_id in enrollment_ids:
-        event = Event.model_construct(
+    job = ["generate_certificate"]
+    events = [
+        Event(
             kind="enrollment.completed",
-            data={"enrollment_id": str(enrollment_id)},
-            todo=["generate_certificate"],
-            bucket=enrollment_id.int % 64,
+            data={"student_id": str(one), "enrollment_id": str(two)},
+            todo=job,
             due=utc_now(),
         )
-        row = event.model_dump()
-        rows.append({"_id": row.pop("id"), **row})
-    await system.database["outbox"].insert_many(rows)
+        for one, two in places
+    ]
+    await system.database["outbox"].insert_many([event.as_stored() for event in events])
 
 
-async def _send(task: Any, enrollment_ids: list[UUID]) -> None:
-    for enrollment_id in enrollment_ids:
+async def _send(task: Any, places: list[tuple[UUID, UUID]]) -> None:
+    for _, enrollment_id in places:
         await task.kiq(str(enrollment_id))
 
 

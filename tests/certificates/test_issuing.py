@@ -41,7 +41,7 @@ def context(context_with: ContextWith) -> JobContext:
 
 
 async def issue(enrollment: Enrollment, context: JobContext) -> Outcome:
-    event = await an_event(generate_certificate.name, enrollment_id=enrollment.id)
+    event = await an_event(generate_certificate.name, enrollment_id=enrollment.id, student_id=enrollment.student_id)
     return await run_job(generate_certificate.name, event.id, context)
 
 
@@ -90,7 +90,7 @@ async def test_a_completed_enrolment_gets_its_certificate_and_the_mail_is_due(
 
 async def test_six_deliveries_at_once_issue_one_certificate(context: JobContext, sam: User, course: Course) -> None:
     enrollment = await a_completed_enrollment(sam, course)
-    event = await an_event(generate_certificate.name, enrollment_id=enrollment.id)
+    event = await an_event(generate_certificate.name, enrollment_id=enrollment.id, student_id=enrollment.student_id)
     outcomes = await asyncio.gather(*(run_job(generate_certificate.name, event.id, context) for _ in range(6)))
     assert set(outcomes) <= {Outcome.DONE, Outcome.NOTHING_LEFT}
     assert Outcome.DONE in outcomes
@@ -114,7 +114,7 @@ async def test_a_delivery_whose_event_was_done_meanwhile_leaves_nothing(
     context: JobContext, sam: User, course: Course
 ) -> None:
     enrollment = await a_completed_enrollment(sam, course)
-    event = await an_event(generate_certificate.name, enrollment_id=enrollment.id)
+    event = await an_event(generate_certificate.name, enrollment_id=enrollment.id, student_id=enrollment.student_id)
     assert await event.finish(generate_certificate.name)
     await generate_certificate.handler(event, context)
     assert await nothing_is_issued()

@@ -9,9 +9,10 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import User
-from lms.courses.controller import provide_course_filter
 from lms.courses.documents import Course, CourseStats, CourseStatus, Difficulty
+from lms.courses.listing import provide_course_filter
 from lms.courses.queries import FILTERS, SORTS
+from lms.web import lists
 from tests.build import a_course
 from tests.commands import Commands
 from tests.conftest import ClientFor
@@ -161,7 +162,7 @@ async def test_all_broken_parameters_are_named_at_once(client: httpx.AsyncClient
 
 async def test_the_tables_name_every_filter_and_sort_with_an_index_that_exists(database: Database) -> None:
     parameters = set(inspect.signature(provide_course_filter).parameters) - {"viewer"}
-    assert set(FILTERS) == parameters
+    assert set(FILTERS) == parameters | {"search"}
     indexes = set(await database["courses"].index_information())
     assert {*FILTERS.values(), *(sort.index for sort in SORTS.values())} <= indexes
 
@@ -198,8 +199,12 @@ CONTENT = ("lessons", "lessons.content")
 
 
 def reads_content(command: dict[str, Any]) -> bool:
-    """Whether a find on `courses` would fetch lesson bodies."""
-    shown = command.get("projection", {})
+    """Whether a find or an aggregation on `courses` would fetch lesson bodies."""
+    stages: list[dict[str, Any]] = command.get("pipeline", [])
+    if any(name in stage for stage in stages for name in ("$count", "$group", "$facet")):
+        return False
+    projected: dict[str, Any] = next((stage["$project"] for stage in stages if "$project" in stage), {})
+    shown = projected or command.get("projection", {})
     if any(shown.get(name) == 0 for name in CONTENT):
         return False
     return not (shown and all(shown.values())) or bool({"lessons", "lessons.content"} & shown.keys())
@@ -231,15 +236,19 @@ async def test_no_list_and_no_outline_reads_lesson_content_and_none_costs_more_t
             # Whether the session still stands is asked of users and sessions, once in half a second.
             asked = [(name, seen) for name, seen in commands.seen if seen.get(name) not in ("users", "sessions")]
             assert 1 <= len(asked) <= 3, path
-            finds = [seen for name, seen in asked if name == "find" and seen["find"] == "courses"]
-            assert finds, path
-            assert not [seen for seen in finds if reads_content(seen)], path
+            reads = [seen for name, seen in asked if seen.get(name) == "courses"]
+            assert reads, path
+            assert not [seen for seen in reads if reads_content(seen)], path
 
 
 def test_the_check_for_lesson_content_knows_it_when_it_sees_it() -> None:
     assert reads_content({})
     assert reads_content({"projection": {"loaded": 0}})
     assert reads_content({"projection": {"lessons": 1}})
+    assert reads_content({"pipeline": [{"$match": {}}]})
+    assert reads_content({"pipeline": [{"$match": {}}, {"$project": {"lessons": 1}}]})
+    assert not reads_content({"pipeline": [{"$match": {}}, {"$project": {"lessons": 0}}]})
+    assert not reads_content({"pipeline": [{"$match": {}}, {"$group": {}}]})
     assert not reads_content({"projection": {"lessons.content": 0}})
     assert not reads_content({"projection": {"title": 1, "lessons.id": 1}})
 
@@ -250,3 +259,22 @@ async def test_courses_of_one_moment_keep_one_order(client: httpx.AsyncClient, i
     seen = [one["id"] for page in pages for one in page.json()["items"]]
     assert seen == sorted(seen)
     assert len(set(seen)) == 12
+
+
+async def test_a_search_says_where_it_stopped(
+    client: httpx.AsyncClient, ivy: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Course.insert_many([a_course(ivy.id, f"Tides {n}", category=f"c{n % 2}") for n in range(6)])
+    query = "/courses?search=tides&category=c1&page_size=2"
+    whole = (await client.get(query)).json()
+    assert (whole["total"], whole["total_is_exact"], len(whole["items"])) == (3, True, 2)
+    cursor = (await client.get(f"{query}&cursor=")).json()
+    rest = (await client.get(f"{query}&cursor={cursor['next_cursor']}")).json()
+    assert len(cursor["items"] + rest["items"]) == 3
+    assert rest["next_cursor"] is None
+    monkeypatch.setattr(lists, "MOST_CANDIDATES", 4)
+    cut = (await client.get(query)).json()
+    assert cut["total_is_exact"] is False
+    assert cut["total"] <= 3
+    nothing = (await client.get("/courses?search=stars")).json()
+    assert (nothing["total"], nothing["total_is_exact"]) == (0, True)

@@ -39,13 +39,14 @@ async def somebody_is_done(database: Database) -> Done:
     course = a_course(ivy.id)
     completed = {"status": EnrollmentStatus.COMPLETED, "percent": 100, "completed_at": utc_now()}
     enrollment = Enrollment.model_validate({"student_id": sam.id, "course_id": course.id} | completed)
-    event = an_event("enrollment.completed", generate_certificate.name, enrollment_id=str(enrollment.id))
+    ids = {"enrollment_id": str(enrollment.id), "student_id": str(sam.id)}
+    event = an_event("enrollment.completed", generate_certificate.name, **ids)
     await store(database, ivy, sam, course, enrollment, event)
     return Done(enrollment.id, event.id)
 
 
 def an_event(kind: str, job: str, **data: str) -> Event:
-    return Event(kind=kind, data=data, todo=[job], bucket=0, due=utc_now())
+    return Event(kind=kind, data=data, todo=[job], due=utc_now())
 
 
 async def all_is_issued(database: Database) -> None:

@@ -224,11 +224,13 @@ def test_what_comes_behind_a_row_is_asked_field_by_field() -> None:
     assert sort.name == "title,-created_at,_id"
     assert sort.values_of({"_id": 3, "title": "x", "created_at": 2}) == ["x", 2, 3]
     assert sort.after(["x", 2, 3]) == {
+        # What the first field says of them all is what an index starts from.
+        "title": {"$gte": "x"},
         "$or": [
             {"title": {"$gt": "x"}},
             {"title": "x", "created_at": {"$lt": 2}},
             {"title": "x", "created_at": 2, "_id": {"$gt": 3}},
-        ]
+        ],
     }
 
 
