@@ -3,21 +3,19 @@
 A value may come from a file instead: `LMS_SECRET_KEY_FILE=/run/secrets/key` is read where `LMS_SECRET_KEY` is not set.
 """
 
-import base64
 import json
 import os
 import secrets
 from collections.abc import Mapping
 from functools import cached_property
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from lms.keys import SEED_BYTES, new_seed
+from lms.keys import new_seed
+from lms.setting_types import Keys, MongodbUrl, Networks, Origins, Rate, RedisUrl, Url, decode_seeds
 
 SECRETS = ("secret_key", "password_pepper", "jwt_keys")
 """What production must be given and development makes for itself, once, in the data directory."""
@@ -33,74 +31,6 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _check_mongodb_url(value: str) -> str:
-    if not value.startswith(("mongodb://", "mongodb+srv://")):
-        raise ValueError("must start with mongodb:// or mongodb+srv://")
-    return value
-
-
-def _check_redis_url(value: str) -> str:
-    if value and not value.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must be empty or start with redis://, rediss:// or unix://")
-    return value
-
-
-def _check_http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if value and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment):
-        raise ValueError("must be an http or https address without query, such as https://lms.example.org")
-    return value.rstrip("/")
-
-
-def _check_origins(origins: list[str]) -> list[str]:
-    for origin in origins:
-        parts = urlsplit(origin)
-        if origin == "*" or parts.scheme not in {"http", "https"} or not parts.netloc or parts.path:
-            raise ValueError(f"{origin!r} is not an exact origin such as https://app.example.org")
-    return origins
-
-
-def _check_networks(networks: list[str]) -> list[str]:
-    for network in networks:
-        ip_network(network, strict=False)
-    return networks
-
-
-def _check_rate(value: str) -> str:
-    count, _, seconds = value.partition("/")
-    if not (count.isdigit() and seconds.isdigit() and int(count) and int(seconds)):
-        raise ValueError("must be COUNT/SECONDS, such as 120/60")
-    return value
-
-
-def _check_keys(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    seeds = _decode_seeds(text)
-    if text and (not seeds or any(len(seed) != SEED_BYTES for seed in seeds)):
-        raise ValueError("must be a comma-separated list of 32-byte Ed25519 seeds in base64url (`lms keys` makes one)")
-    return value
-
-
-def _decode_seeds(text: str) -> list[bytes]:
-    return [_decode_seed(part.strip()) for part in text.split(",") if part.strip()]
-
-
-def _decode_seed(text: str) -> bytes:
-    try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        return b""
-
-
-List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
-Url = Annotated[str, AfterValidator(_check_http_url)]
-Rate = Annotated[str, AfterValidator(_check_rate)]
-
-
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LMS_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -110,7 +40,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".lms"), description="Where development keeps its databases, secrets and mails.")
 
     # What may hold a password is left out of the model's own text.
-    mongodb_url: Annotated[str, AfterValidator(_check_mongodb_url)] = Field(
+    mongodb_url: MongodbUrl = Field(
         "mongodb://127.0.0.1:27017", description="MongoDB, always a replica set.", repr=False
     )
     mongodb_database: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = Field(
@@ -119,7 +49,7 @@ class Settings(BaseSettings):
     mongodb_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
         4.0, description="What one database operation may take, choosing a server included."
     )
-    redis_url: Annotated[str, AfterValidator(_check_redis_url)] = Field(
+    redis_url: RedisUrl = Field(
         "redis://127.0.0.1:6379/0",
         description="Redis or Valkey: queue and limits. Empty: none.",
         repr=False,
@@ -143,7 +73,7 @@ class Settings(BaseSettings):
     password_pepper: SecretStr = Field(
         SecretStr(""), description="Mixed into every password hash; can never change. 32 characters or more."
     )
-    jwt_keys: Annotated[SecretStr, AfterValidator(_check_keys)] = Field(
+    jwt_keys: Keys = Field(
         SecretStr(""), description="Ed25519 seeds, comma separated: the first signs, all verify. `lms keys` makes one."
     )
     jwt_issuer: Annotated[str, Field(min_length=1)] = Field("lms", description="`iss` of access tokens.")
@@ -155,12 +85,8 @@ class Settings(BaseSettings):
     )
     bcrypt_cost: Annotated[int, Field(ge=4, le=16)] = Field(12, description="log2 of bcrypt's rounds.")
 
-    cors_origins: Annotated[List, AfterValidator(_check_origins)] = Field(
-        [], description="Exact origins of browser apps, comma separated."
-    )
-    trusted_proxies: Annotated[List, AfterValidator(_check_networks)] = Field(
-        [], description="Networks whose X-Forwarded-For is believed, comma separated."
-    )
+    cors_origins: Origins = Field([], description="Exact origins of browser apps, comma separated.")
+    trusted_proxies: Networks = Field([], description="Networks whose X-Forwarded-For is believed, comma separated.")
     rate_auth: Rate = Field("20/60", description="Sign-ups and sign-ins: COUNT/SECONDS for one address.")
     rate_writes: Rate = Field(
         "240/60", description="Writes: COUNT/SECONDS for one caller, leased to processes in blocks."
@@ -226,7 +152,7 @@ class Settings(BaseSettings):
     @cached_property
     def signing_seeds(self) -> list[bytes]:
         """Ed25519 seeds of 32 bytes; the first one signs."""
-        return _decode_seeds(self.jwt_keys.get_secret_value())
+        return decode_seeds(self.jwt_keys.get_secret_value())
 
     @property
     def links_to(self) -> str:

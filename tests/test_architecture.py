@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     # The ground, which knows nothing of ours but the version.
     *("lms", "clock", "ids", "keys", "slugs", "numbers", "processes", "redaction", "redis_client", "letters"),
-    *("errors", "settings", "settings_table", "together", "transactions", "sequence"),
+    *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence"),
     # What runs beneath every feature.
     *("logs", "metrics", "tokens", "passwords", "mail", "embedded", "migrations"),
     # What a feature stores, decides and shows.
