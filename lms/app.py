@@ -9,7 +9,7 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
 from lms.accounts.controller import AuthController, UserController
-from lms.accounts.service import Accounts
+from lms.accounts.service import Accounts, MailLimit
 from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
 from lms.certificates.controller import CertificateController, verify_certificate
 from lms.courses.controller import CourseController, LessonController
@@ -19,6 +19,7 @@ from lms.logs import RequestLog, configure_logging
 from lms.metrics import RequestMetrics, mark_started
 from lms.migrations import is_migrated
 from lms.passwords import Passwords
+from lms.recovery.controller import RecoveryController
 from lms.redis_client import Accelerator
 from lms.schemas import Moment
 from lms.settings import Settings, load_settings
@@ -65,7 +66,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     verdicts = SessionVerdicts()
     keys = KeyRing(settings)
     passwords = Passwords(settings)
-    accounts = Accounts(settings, passwords, keys, verdicts)
+    accounts = Accounts(settings, passwords, keys, verdicts, MailLimit(settings, accelerator))
     draining = Draining()
 
     async def provide_accounts() -> Accounts:
@@ -90,6 +91,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 API,
                 route_handlers=[
                     AuthController,
+                    RecoveryController,
                     UserController,
                     CourseController,
                     LessonController,

@@ -15,6 +15,7 @@ from lms.certificates.documents import Certificate, CertificatePdf
 from lms.courses.documents import Course, CourseStats
 from lms.enrollments.documents import Enrollment
 from lms.outbox.documents import Event
+from lms.recovery.documents import MailedLink
 from lms.settings import Settings, SettingsError
 from lms.transactions import use_database
 from lms.web.idempotency import IdempotencyRecord
@@ -24,6 +25,7 @@ CLOSE_SECONDS = 0.5
 DOCUMENTS: list[type[Document]] = [
     User,
     SignIn,
+    MailedLink,
     Course,
     CourseStats,
     Enrollment,

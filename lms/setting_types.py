@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from lms.keys import SEED_BYTES
@@ -82,3 +82,4 @@ Networks = Annotated[List, AfterValidator(_check_networks)]
 Keys = Annotated[SecretStr, AfterValidator(_check_keys)]
 Url = Annotated[str, AfterValidator(_check_http_url)]
 Rate = Annotated[str, AfterValidator(_check_rate)]
+TokenPath = Annotated[str, Field(pattern=r"^/.*\{token\}")]

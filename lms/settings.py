@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lms.keys import new_seed
-from lms.setting_types import Keys, MongodbUrl, Networks, Origins, Rate, RedisUrl, Url, decode_seeds
+from lms.setting_types import Keys, MongodbUrl, Networks, Origins, Rate, RedisUrl, TokenPath, Url, decode_seeds
 
 SECRETS = ("secret_key", "password_pepper", "jwt_keys")
 """What production must be given and development makes for itself, once, in the data directory."""
@@ -65,6 +66,13 @@ class Settings(BaseSettings):
     link_course: Annotated[str, Field(pattern=r"^/")] = Field(
         "/courses/{slug}", description="Path of a course in the front end; `{slug}` and `{id}` are filled in."
     )
+    link_reset: TokenPath = Field(
+        "/reset-password#token={token}",
+        description="Path in the front end that takes a new password; what stands behind `#` reaches no server's log.",
+    )
+    link_change_email: TokenPath = Field(
+        "/change-email#token={token}", description="Path in the front end that confirms a new address."
+    )
     school_name: Annotated[str, Field(min_length=1, max_length=120)] = Field(
         "Open School", description="Who issues certificates and signs mails."
     )
@@ -84,10 +92,19 @@ class Settings(BaseSettings):
         60, description="How long the refresh token before the current one still gives its successor."
     )
     bcrypt_cost: Annotated[int, Field(ge=4, le=16)] = Field(12, description="log2 of bcrypt's rounds.")
+    reset_link_minutes: Annotated[int, Field(ge=5, le=1440)] = Field(
+        30, description="Life of a link that resets a password."
+    )
+    email_link_hours: Annotated[int, Field(ge=1, le=720)] = Field(
+        48, description="Life of a link that confirms an address."
+    )
 
     cors_origins: Origins = Field([], description="Exact origins of browser apps, comma separated.")
     trusted_proxies: Networks = Field([], description="Networks whose X-Forwarded-For is believed, comma separated.")
     rate_auth: Rate = Field("20/60", description="Sign-ups and sign-ins: COUNT/SECONDS for one address.")
+    rate_mail: Rate = Field(
+        "5/3600", description="Mails that anybody can cause, such as resets: COUNT/SECONDS for one recipient."
+    )
     rate_writes: Rate = Field(
         "240/60", description="Writes: COUNT/SECONDS for one caller, leased to processes in blocks."
     )
@@ -158,6 +175,12 @@ class Settings(BaseSettings):
     def links_to(self) -> str:
         """The address that links in mails start with."""
         return self.app_url or self.public_url
+
+    def link(self, template: str, **values: str) -> str:
+        """An address in the front end, from one of the `link_...` templates."""
+        for name, value in values.items():
+            template = template.replace(f"{{{name}}}", quote(value, safe=""))
+        return self.links_to + template
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

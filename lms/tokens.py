@@ -1,4 +1,4 @@
-"""Access tokens (RFC 9068 in spirit: Ed25519 JWTs of type `at+jwt`) and refresh tokens.
+"""Access tokens (RFC 9068 in spirit: Ed25519 JWTs of type `at+jwt`), refresh tokens, and tokens of links in mails.
 
 The algorithm always comes from our own key record, never from a token's header.
 """
@@ -139,6 +139,22 @@ class RefreshToken:
 
 
 def _proof(settings: Settings, family: UUID, generation: int, nonce: str) -> str:
-    key = settings.secret_key.get_secret_value().encode()
-    digest = hmac.new(key, f"{family}\0{generation}\0{nonce}".encode(), hashlib.sha256).digest()
+    return _keyed(settings, f"{family}\0{generation}\0{nonce}")
+
+
+def mail_token(settings: Settings, purpose: str, nonce: str) -> str:
+    """What a link in a mail carries: 32 bytes that need the server's key as well as the random nonce.
+
+    A mail is sent at least once and under one id, so every try must carry the same token although none is stored.
+    """
+    return _keyed(settings, f"mail\0{purpose}\0{nonce}")
+
+
+def digest_of(token: str) -> str:
+    """What is stored of a token that comes in: its SHA-256. It has 256 bits of its own, so it needs no salt."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _keyed(settings: Settings, text: str) -> str:
+    digest = hmac.new(settings.secret_key.get_secret_value().encode(), text.encode(), hashlib.sha256).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

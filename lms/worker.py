@@ -24,7 +24,7 @@ from lms.outbox.relay import Relay
 from lms.settings import Settings
 from lms.transactions import database
 
-TASK_MODULES = ("lms.accounts.tasks", "lms.certificates.tasks", "lms.maintenance.tasks")
+TASK_MODULES = ("lms.accounts.tasks", "lms.recovery.tasks", "lms.certificates.tasks", "lms.maintenance.tasks")
 
 logger = structlog.get_logger("lms.worker")
 

@@ -18,6 +18,12 @@ def every_letter(text: str, link: str = LINK) -> list[Letter]:
         letters.welcome(text, text, link),
         letters.already_registered(text, text, link),
         letters.certificate_issued(text, text, text, "01J2JV-4Z1XF-S7RMT-RC3MQ-3YJJVT", link),
+        letters.reset_password(text, text, link, 30),
+        letters.password_changed(text, text, link),
+        letters.approve_email_change(text, text, text, link),
+        letters.confirm_email_change(text, text, link),
+        letters.address_in_use(text, text, link),
+        letters.email_changed(text, text, link),
     ]
 
 

@@ -12,6 +12,7 @@ from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.mail import Mailer
 from lms.maintenance import tasks
 from lms.outbox.jobs import JobContext, Outcome, run_job
+from lms.recovery.documents import MailedLink, Purpose
 from lms.settings import Settings
 from lms.web.idempotency import IdempotencyRecord
 from tests.commands import Commands
@@ -65,6 +66,25 @@ async def test_expired_and_long_ended_sign_ins_go_and_all_others_stay(
     await a_sign_in(now + hour, ended_at=now - timedelta(days=1, milliseconds=1))
     await run("cleanup_expired_tokens", settings)
     assert {row["_id"] async for row in database["sessions"].find()} == kept
+
+
+async def test_links_of_mails_go_when_they_expire(
+    database: Database, settings: Settings, held_clock: HeldClock
+) -> None:
+    held_clock.advance(days=10)
+    for minutes in (-1, 0, 1):
+        link = MailedLink(
+            id=str(minutes),
+            purpose=Purpose.RESET_PASSWORD,
+            digests=["digest"],
+            user_id=uuid4(),
+            email="sam@school.example",
+            password_rev=0,
+            expires_at=held_clock.now + timedelta(minutes=minutes),
+        )
+        await link.insert()
+    await run("cleanup_expired_tokens", settings)
+    assert {row["_id"] async for row in database["mailed_links"].find()} == {"0", "1"}
 
 
 async def test_answers_kept_for_repetitions_go_when_they_expire(

@@ -45,11 +45,17 @@ WRONG = [
     ("LMS_REFRESH_GRACE_SECONDS", "-1"),
     ("LMS_BCRYPT_COST", "3"),
     ("LMS_BCRYPT_COST", "17"),
+    ("LMS_RESET_LINK_MINUTES", "4"),
+    ("LMS_EMAIL_LINK_HOURS", "721"),
+    ("LMS_LINK_RESET", "/reset-password"),
+    ("LMS_LINK_RESET", "https://school.example/{token}"),
+    ("LMS_LINK_CHANGE_EMAIL", "{token}"),
     ("LMS_CORS_ORIGINS", "*"),
     ("LMS_CORS_ORIGINS", "https://app.example.org/"),
     ("LMS_CORS_ORIGINS", "https://app.example.org,app.example.com"),
     ("LMS_TRUSTED_PROXIES", "10.0.0.0/8,proxy"),
     ("LMS_RATE_AUTH", "20"),
+    ("LMS_RATE_MAIL", "5/hour"),
     ("LMS_RATE_WRITES", "0/60"),
     ("LMS_RATE_READS", "20/-1"),
     ("LMS_MAX_BODY_BYTES", "9999"),
@@ -103,7 +109,9 @@ def test_links_lead_to_the_app_or_else_to_this_api() -> None:
     address = {"LMS_PUBLIC_URL": "https://lms.example.org"}
     assert load_settings(GIVEN | address).links_to == "https://lms.example.org"
     both = address | {"LMS_APP_URL": "https://school.example.org/"}
-    assert load_settings(GIVEN | both).links_to == "https://school.example.org"
+    settings = load_settings(GIVEN | both | {"LMS_LINK_RESET": "/new-password/{token}"})
+    assert settings.links_to == "https://school.example.org"
+    assert settings.link(settings.link_reset, token="a/b") == "https://school.example.org/new-password/a%2Fb"
 
 
 def test_several_signing_keys_keep_their_order() -> None:

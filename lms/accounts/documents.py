@@ -19,13 +19,17 @@ class Role(StrEnum):
 
 
 class User(BaseDocument):
-    """A person. `auth_epoch` rises when what they may do changes, which ends every access token of before."""
+    """A person. `auth_epoch` rises when what they may do changes, which ends every access token of before.
+
+    `password_rev` counts their passwords: what was made under an earlier one (a session, a link in a mail) is void.
+    """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
     email: str
     full_name: str
     role: Role = Role.STUDENT
     password_hash: str
+    password_rev: int = 0
     active: bool = True
     verified: bool = False
     locale: str = "en"
@@ -48,6 +52,7 @@ class SignIn(BaseDocument):
     """One sign-in on one device: a family of refresh tokens. Its generation is stored, never a token."""
 
     user_id: UUID
+    password_rev: int = 0
     nonce: str
     generation: int = 0
     rotated_at: datetime

@@ -1,7 +1,8 @@
 """Signing up, in and out."""
 
+import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,9 +18,11 @@ from lms.auth import Caller, SessionVerdicts
 from lms.clock import utc_now
 from lms.outbox.documents import Event
 from lms.passwords import Passwords
+from lms.redis_client import Accelerator, RedisUnavailable
 from lms.settings import Settings
 from lms.tokens import KeyRing, RefreshToken, TokenRefused
 from lms.transactions import Session, in_transaction
+from lms.web.limits import OwnBuckets, Policy, SharedBuckets
 
 MAX_USER_AGENT = 300
 
@@ -47,21 +50,53 @@ async def set_active(user_id: UUID, *, active: bool) -> bool:
         wanted = {"_id": user_id, "active": {"$ne": active}}
         result = await User.get_pymongo_collection().update_one(wanted, change, session=session)
         if result.modified_count and not active:
-            ended, live = {"$set": {"ended_at": utc_now()}}, {"user_id": user_id, "ended_at": None}
-            await SignIn.get_pymongo_collection().update_many(live, ended, session=session)
+            await end_sessions({"user_id": user_id}, session)
         return result.modified_count == 1
 
     return await in_transaction(write)
 
 
+async def end_sessions(which: Mapping[str, Any], session: Session | None = None) -> list[UUID]:
+    """End those that still stand; returns them, for `Accounts.forget` once that is committed."""
+    live, sessions = {**which, "ended_at": None}, SignIn.get_pymongo_collection()
+    found = await sessions.find(live, {"_id": 1}, session=session).to_list(1000)
+    await sessions.update_many(live, {"$set": {"ended_at": utc_now()}}, session=session)
+    return [row["_id"] for row in found]
+
+
+class MailLimit:
+    """How many mails anybody can cause for one recipient, so that nobody's mailbox is flooded by way of us."""
+
+    def __init__(self, settings: Settings, accelerator: Accelerator) -> None:
+        self._policy = Policy.of("mail", settings.rate_mail)
+        self._shared = SharedBuckets(accelerator)
+        self._own = OwnBuckets()
+
+    async def allows(self, email: str) -> bool:
+        key = f"mail:{hashlib.sha256(email.encode()).hexdigest()}"
+        try:
+            bucket = await self._shared.take(self._policy, key)
+        except RedisUnavailable:
+            bucket = self._own.take(self._policy, key)
+        return bucket.granted > 0
+
+
 class Accounts:
     """The accounts of one process: keys, password threads and session verdicts belong together here."""
 
-    def __init__(self, settings: Settings, passwords: Passwords, keys: KeyRing, verdicts: SessionVerdicts) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        passwords: Passwords,
+        keys: KeyRing,
+        verdicts: SessionVerdicts,
+        mail_limit: MailLimit,
+    ) -> None:
         self.settings = settings
         self.passwords = passwords
         self.keys = keys
         self.verdicts = verdicts
+        self.mail_limit = mail_limit
 
     async def register(self, data: Registration) -> None:
         """The same work for new and for known addresses: one bcrypt, the same commands, one mail by the outbox."""
@@ -70,11 +105,12 @@ class Accounts:
             full_name=data.full_name.strip(),
             password_hash=await self.passwords.hash(data.password),
         )
+        mailed = await self.mail_limit.allows(user.email)
         try:
-            await in_transaction(lambda session: _store_or_remind(user, session))
+            await in_transaction(lambda session: _store_or_remind(user, session, mailed=mailed))
         except DuplicateKeyError:
             # Two sign-ups of one new address met; the other one is committed now.
-            await in_transaction(lambda session: _store_or_remind(user, session))
+            await in_transaction(lambda session: _store_or_remind(user, session, mailed=mailed))
 
     async def sign_in(self, data: Credentials, user_agent: str, address: str) -> Tokens:
         """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account."""
@@ -85,6 +121,7 @@ class Accounts:
         now = utc_now()
         sign_in = SignIn(
             user_id=user.id,
+            password_rev=user.password_rev,
             nonce=secrets.token_urlsafe(16),
             rotated_at=now,
             expires_at=self._expiry(now),
@@ -92,7 +129,7 @@ class Accounts:
             address=address,
         )
         await sign_in.insert()
-        return self._tokens(user, sign_in.id, 0, sign_in.nonce, now)
+        return self.tokens(user, sign_in, now)
 
     async def refresh(self, text: str) -> Tokens:
         """A fresh access token and the successor of the refresh token. Raises `RefreshRefused`."""
@@ -104,10 +141,11 @@ class Accounts:
         if sign_in.ended_at is not None or sign_in.expires_at <= now:
             raise RefreshRefused
         user = await User.get(sign_in.user_id)
-        if user is None or not user.active:
+        # A sign-in that began before a change of password and ended after it has a session of the old one.
+        if user is None or not user.active or sign_in.password_rev != user.password_rev:
             raise RefreshRefused
-        generation = await self._next_generation(sign_in, token.generation, now)
-        return self._tokens(user, sign_in.id, generation, sign_in.nonce, now)
+        sign_in.generation = await self._next_generation(sign_in, token.generation, now)
+        return self.tokens(user, sign_in, now)
 
     async def _next_generation(self, sign_in: SignIn, presented: int, now: datetime) -> int:
         """Rotate by one conditional update; whoever loses the race gets the winner's successor in the grace time."""
@@ -136,20 +174,23 @@ class Accounts:
         await self._end({"user_id": caller.id})
 
     async def _end(self, which: Mapping[str, Any]) -> None:
-        live = {**which, "ended_at": None}
-        found = await SignIn.get_pymongo_collection().find(live, {"_id": 1}).to_list(1000)
-        await SignIn.get_pymongo_collection().update_many(live, {"$set": {"ended_at": utc_now()}})
-        if found:
-            self.verdicts.forget(*(session["_id"] for session in found))
+        await self.forget(await end_sessions(which))
+
+    async def forget(self, session_ids: Sequence[UUID]) -> None:
+        """What is known of these sessions is out of date."""
+        if session_ids:
+            await self.verdicts.forget(*session_ids)
 
     def _expiry(self, now: datetime) -> datetime:
         return now + timedelta(days=self.settings.refresh_token_days)
 
-    def _tokens(self, user: User, family: UUID, generation: int, nonce: str, now: datetime) -> Tokens:
+    def tokens(self, user: User, sign_in: SignIn, now: datetime) -> Tokens:
+        """A fresh access token, and the refresh token of the session's generation."""
+        refresh_token = RefreshToken.make(self.settings, sign_in.id, sign_in.generation, sign_in.nonce)
         return Tokens(
-            access_token=self.keys.issue(user.id, family, user.role, user.auth_epoch, now),
+            access_token=self.keys.issue(user.id, sign_in.id, user.role, user.auth_epoch, now),
             expires_in=self.settings.access_token_seconds,
-            refresh_token=str(RefreshToken.make(self.settings, family, generation, nonce)),
+            refresh_token=str(refresh_token),
             user=UserRead.of(user),
         )
 
@@ -161,8 +202,11 @@ def _parsed(text: str) -> RefreshToken:
         raise RefreshRefused from None
 
 
-async def _store_or_remind(user: User, session: Session) -> None:
-    """One upsert decides whether the address is new; the mail tells only its owner."""
+async def _store_or_remind(user: User, session: Session, *, mailed: bool) -> None:
+    """One upsert decides whether the address is new; the mail tells only its owner.
+
+    Without `mailed` somebody who has an account already is not written to; whoever is new always is.
+    """
     stored = user.model_dump(exclude={"id", "email"})
     found = await User.get_pymongo_collection().find_one_and_update(
         {"email": user.email},
@@ -176,4 +220,4 @@ async def _store_or_remind(user: User, session: Session) -> None:
     is_new = user_id == user.id
     kind = "user.registered" if is_new else "user.registered_again"
     job = send_welcome_email if is_new else send_already_registered_email
-    await Event.emit(session, kind, [job.name], user_id=str(user_id))
+    await Event.emit(session, kind, [job.name], user_id=str(user_id), **({} if mailed else {"unmailed": 1}))

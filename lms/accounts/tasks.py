@@ -20,6 +20,9 @@ async def send_welcome_email(event: Event, context: JobContext) -> None:
 
 @job("send_already_registered_email", retry=MAIL_RETRY)
 async def send_already_registered_email(event: Event, context: JobContext) -> None:
+    if event.data.get("unmailed"):
+        # Its owner has had as many mails in the last hour as anybody may cause.
+        return
     await _send(event, context, letters.already_registered)
 
 
@@ -28,10 +31,16 @@ async def _send(event: Event, context: JobContext, write: Callable[[str, str, st
     if user is None:
         # Erased meanwhile; there is nobody to write to.
         return
-    letter = write(user.full_name, context.settings.school_name, context.settings.links_to)
+    await deliver(
+        write(user.full_name, context.settings.school_name, context.settings.links_to), user.email, event, context
+    )
+
+
+async def deliver(letter: Letter, to: str, event: Event, context: JobContext) -> None:
+    """One mail for an event, by whose id it is known."""
     await context.mailer.send(
         Mail(
-            to=user.email,
+            to=to,
             subject=letter.subject,
             text=letter.as_text(),
             html=letter.as_html(),

@@ -78,3 +78,84 @@ def certificate_issued(name: str, school: str, course_title: str, number: str, l
         school=school,
         action=("Verify the certificate", link),
     )
+
+
+def reset_password(name: str, school: str, link: str, minutes: int) -> Letter:
+    return Letter(
+        subject=f"Reset your password at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"Somebody, probably you, asked to reset the password of your account at {school}.",
+            f"The link below lets you choose a new one. It works once, and for {minutes} minutes.",
+            "If it was not you, there is nothing you need to do: the password stays as it is.",
+        ),
+        school=school,
+        action=("Choose a new password", link),
+    )
+
+
+def password_changed(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Your password at {school} was changed",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"The password of your account at {school} was changed just now, and other devices were signed out.",
+            "If it was not you, reset your password at once, and ask the school for help.",
+        ),
+        school=school,
+        action=("To the school", link),
+    )
+
+
+def approve_email_change(name: str, school: str, new_email: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Change of your address at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"Somebody who knows the password of your account at {school} asked to change its address to {new_email}.",
+            "If it was you, confirm it below. The new address gets a mail as well; the change is made when both have.",
+            "If it was not you, do not follow the link, and change your password: somebody else knows it.",
+        ),
+        school=school,
+        action=("Confirm the change", link),
+    )
+
+
+def confirm_email_change(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Confirm your new address at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"You asked to use this address for your account at {school}. Confirm below that it is yours.",
+            "The address of before gets a mail as well; the change is made when both have confirmed it.",
+            "If you know nothing of this, there is nothing you need to do.",
+        ),
+        school=school,
+        action=("Confirm the address", link),
+    )
+
+
+def address_in_use(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"You already have an account at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"Somebody, perhaps you, asked to use this address for another account at {school}.",
+            "It belongs to your account already, so nothing was changed, and there is nothing you need to do.",
+        ),
+        school=school,
+        action=("Sign in", link),
+    )
+
+
+def email_changed(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Your address at {school} was changed",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"From now on this is the address of your account at {school}; sign in with it.",
+            "If you know nothing of this, ask the school for help.",
+        ),
+        school=school,
+        action=("Sign in", link),
+    )

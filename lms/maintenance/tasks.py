@@ -12,6 +12,7 @@ from lms.courses.documents import CourseStats
 from lms.enrollments.documents import Enrollment
 from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, job
+from lms.recovery.documents import MailedLink
 from lms.web.idempotency import IdempotencyRecord
 
 BATCH = 1_000
@@ -21,12 +22,16 @@ KEPT_AFTER_END = timedelta(days=1)
 
 @job("cleanup_expired_tokens")
 async def cleanup_expired_tokens(event: Event, context: JobContext) -> None:
-    """Sessions that ended or expired, and answers kept for repetitions. MongoDB's own TTL does most of it, later."""
+    """Sessions that ended or expired, links in mails, answers kept for repetitions.
+
+    MongoDB's own TTL does most of it, later.
+    """
     _ = event, context
     now = utc_now()
     expired = {"expires_at": {"$lt": now}}
     ended = {"ended_at": {"$lt": now - KEPT_AFTER_END}}
     await _delete(SignIn.get_pymongo_collection(), {"$or": [expired, ended]})
+    await _delete(MailedLink.get_pymongo_collection(), expired)
     await _delete(IdempotencyRecord.get_pymongo_collection(), expired)
 
 

@@ -24,7 +24,7 @@ class AlreadyDone(Exception):
 
 
 class Event(BaseDocument):
-    """`data` holds ids only; `todo` names the jobs that are left; `due` is when the relay next sends it.
+    """`data` holds ids and nonces only; `todo` names the jobs that are left; `due` is when the relay next sends it.
 
     `not_before` says by job until when copies of its message are passed over: while it runs, and before its next try.
     `relay` is the pass of a relay that leased it last.

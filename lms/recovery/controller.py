@@ -1,0 +1,78 @@
+from litestar import Controller, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from lms.accounts.schemas import Accepted, Tokens
+from lms.accounts.service import Accounts
+from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
+from lms.recovery import service
+from lms.recovery.rules import AddressTaken, LinkRefused, SameAddress, WrongPassword
+from lms.recovery.schemas import (
+    EmailChange,
+    EmailChangeConfirmation,
+    EmailChangeState,
+    PasswordChange,
+    PasswordForgotten,
+    PasswordIsSet,
+    PasswordReset,
+)
+
+
+class RecoveryController(Controller):
+    path = "/auth"
+    tags = ["auth"]
+
+    @post("/forgot-password", status_code=202)
+    async def forgot_password(self, data: JSONBody[PasswordForgotten], accounts: NamedDependency[Accounts]) -> Accepted:
+        """Ask for a link that resets the password, by mail.
+
+        Known and unknown addresses get the same answer. A new link ends the one before.
+        """
+        await service.forgot_password(accounts, data.email)
+        return Accepted()
+
+    @post("/reset-password", status_code=200, opt={"errors": [LinkRefused]})
+    async def reset_password(self, data: JSONBody[PasswordReset], accounts: NamedDependency[Accounts]) -> PasswordIsSet:
+        """Set a new password with the token of a mailed link, which works once and for half an hour.
+
+        Ends all sessions, and proves the address. Sign in with the new password afterwards.
+        """
+        await service.reset_password(accounts, data)
+        return PasswordIsSet()
+
+    @post(
+        "/change-password",
+        status_code=200,
+        guards=[requires(*ANYONE_SIGNED_IN)],
+        opt={"errors": [WrongPassword]},
+    )
+    async def change_password(
+        self, data: JSONBody[PasswordChange], user: CurrentUser, accounts: NamedDependency[Accounts]
+    ) -> Tokens:
+        """Change the caller's password; ends all other sessions.
+
+        This session goes on: its refresh token is the same, and the access token in the answer takes the place of
+        those from before, which are over.
+        """
+        return await service.change_password(accounts, user, data)
+
+    @post(
+        "/change-email",
+        status_code=202,
+        guards=[requires(*ANYONE_SIGNED_IN)],
+        opt={"errors": [WrongPassword, SameAddress]},
+    )
+    async def change_email(
+        self, data: JSONBody[EmailChange], user: CurrentUser, accounts: NamedDependency[Accounts]
+    ) -> Accepted:
+        """Ask for another address; links go to the old and to the new one, and both have to be followed.
+
+        New addresses that somebody has get the same answer, and a mail that says so.
+        """
+        await service.change_email(accounts, user, data)
+        return Accepted()
+
+    @post("/change-email/confirm", status_code=200, opt={"errors": [LinkRefused, AddressTaken]})
+    async def confirm_email_change(self, data: JSONBody[EmailChangeConfirmation]) -> EmailChangeState:
+        """Confirm a change of address with the token of one of the two mailed links; the second one makes it."""
+        return await service.confirm_email_change(data.token)

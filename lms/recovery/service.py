@@ -1,0 +1,208 @@
+"""Getting back in, and changing what one signs in with."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from lms.accounts.documents import SignIn, User
+from lms.accounts.rules import normal_email
+from lms.accounts.schemas import Tokens
+from lms.accounts.service import Accounts, end_sessions
+from lms.auth import Caller
+from lms.clock import utc_now
+from lms.errors import Unauthenticated
+from lms.ids import new_person_id
+from lms.outbox.documents import Event
+from lms.recovery.documents import MailedLink, Purpose
+from lms.recovery.rules import (
+    AddressTaken,
+    LinkRefused,
+    SameAddress,
+    WrongPassword,
+    check_email_change,
+    check_reset,
+    link_id,
+)
+from lms.recovery.schemas import EmailChange, EmailChangeState, PasswordChange, PasswordReset
+from lms.recovery.tasks import (
+    NEW,
+    OLD,
+    send_email_change_approval,
+    send_email_change_confirmation,
+    send_email_changed_email,
+    send_password_changed_email,
+    send_password_reset_email,
+)
+from lms.tokens import digest_of, mail_token
+from lms.transactions import Session, in_transaction
+
+T = TypeVar("T")
+
+
+async def forgot_password(accounts: Accounts, address: str) -> None:
+    """The same work for known and unknown addresses: the same commands, one event. Past the limit, nothing at all."""
+    email = normal_email(address)
+    if not await accounts.mail_limit.allows(email):
+        return
+    nonce, settings = _new_nonce(), accounts.settings
+    digest = digest_of(mail_token(settings, Purpose.RESET_PASSWORD, nonce))
+    expires_at = utc_now() + timedelta(minutes=settings.reset_link_minutes)
+
+    async def write(session: Session) -> None:
+        user = await User.find_one({"email": email, "active": True}, session=session)
+        link = MailedLink(
+            id=link_id(Purpose.RESET_PASSWORD, email),
+            purpose=Purpose.RESET_PASSWORD,
+            digests=[digest],
+            user_id=user.id if user else new_person_id(),
+            email=email if user else "",
+            password_rev=user.password_rev if user else 0,
+            expires_at=expires_at,
+        )
+        await link.put(session)
+        job = send_password_reset_email.name
+        await Event.emit(session, "user.password_forgotten", [job], user_id=str(link.user_id), nonce=nonce)
+
+    await _settled(write)
+
+
+async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
+    """Set a password by a mailed link, which also proves the address. Every session ends. Raises `LinkRefused`."""
+    link = await MailedLink.unused(Purpose.RESET_PASSWORD, data.token)
+    check_reset(link, await User.get(link.user_id) if link else None)
+    password_hash = await accounts.passwords.hash(data.password)
+
+    async def write(session: Session) -> list[UUID]:
+        used = await MailedLink.use(Purpose.RESET_PASSWORD, data.token, session)
+        user = await User.find_one({"_id": used.user_id}, session=session) if used else None
+        check_reset(used, user)
+        if user is None:
+            raise LinkRefused
+        await _set_password(user, {"password_hash": password_hash, "verified": True}, session)
+        return await end_sessions({"user_id": user.id}, session)
+
+    await accounts.forget(await in_transaction(write))
+
+
+async def change_password(accounts: Accounts, caller: Caller, data: PasswordChange) -> Tokens:
+    """Every other session ends, and so do the access tokens of this one: it goes on with the one in the answer."""
+    user = await _confirmed(accounts, caller, data.current_password)
+    password_hash = await accounts.passwords.hash(data.new_password)
+
+    async def write(session: Session) -> tuple[User, SignIn, list[UUID]]:
+        current = await User.find_one({"_id": user.id, "active": True}, session=session)
+        if current is None or current.password_rev != user.password_rev:
+            # Somebody else was faster, and the password that was given is no longer the current one.
+            raise WrongPassword
+        changed = await _set_password(current, {"password_hash": password_hash}, session)
+        kept = await _keep_session(caller, changed.password_rev, session)
+        return changed, kept, await end_sessions({"user_id": user.id, "_id": {"$ne": kept.id}}, session)
+
+    changed, kept, ended = await in_transaction(write)
+    await accounts.forget([*ended, kept.id])
+    return accounts.tokens(changed, kept, utc_now())
+
+
+async def change_email(accounts: Accounts, caller: Caller, data: EmailChange) -> None:
+    """Mail a link to both addresses. Nothing that an outsider sees depends on whether somebody has the new one."""
+    user = await _confirmed(accounts, caller, data.current_password)
+    email = normal_email(data.new_email)
+    if email == user.email:
+        raise SameAddress
+    if not (await accounts.mail_limit.allows(email) and await accounts.mail_limit.allows(user.email)):
+        return
+    nonce, settings = _new_nonce(), accounts.settings
+    link = MailedLink(
+        id=link_id(Purpose.CHANGE_EMAIL, user.id),
+        purpose=Purpose.CHANGE_EMAIL,
+        digests=[digest_of(mail_token(settings, which, nonce)) for which in (OLD, NEW)],
+        user_id=user.id,
+        email=email,
+        password_rev=user.password_rev,
+        expires_at=utc_now() + timedelta(hours=settings.email_link_hours),
+    )
+
+    async def write(session: Session) -> None:
+        await link.put(session)
+        # Two events, since a mail is known by its event's id and these are two mails.
+        for job in (send_email_change_approval, send_email_change_confirmation):
+            await Event.emit(session, "user.email_change_asked", [job.name], user_id=str(user.id), nonce=nonce)
+
+    await _settled(write)
+
+
+async def confirm_email_change(token: str) -> EmailChangeState:
+    """Raises `LinkRefused`, and `AddressTaken` where somebody else has got the address meanwhile."""
+
+    async def write(session: Session) -> EmailChangeState:
+        link = await MailedLink.use(Purpose.CHANGE_EMAIL, token, session)
+        if link is None:
+            raise LinkRefused
+        user = await User.find_one({"_id": link.user_id}, session=session)
+        check_email_change(link, user)
+        if link.digests:
+            return EmailChangeState(status="waiting")
+        await _change_user(link.user_id, {"$set": {"email": link.email, "verified": True}}, session)
+        job = send_email_changed_email.name
+        await Event.emit(session, "user.email_changed", [job], user_id=str(link.user_id))
+        return EmailChangeState(status="changed")
+
+    try:
+        return await in_transaction(write)
+    except DuplicateKeyError:
+        raise AddressTaken from None
+
+
+async def _confirmed(accounts: Accounts, caller: Caller, password: str) -> User:
+    """The caller, who knows the password. Raises `WrongPassword`."""
+    user = await User.get(caller.id)
+    if user is None:
+        raise Unauthenticated
+    if not await accounts.passwords.check(password, user.password_hash):
+        raise WrongPassword
+    return user
+
+
+async def _set_password(user: User, values: dict[str, Any], session: Session) -> User:
+    """Ends whatever was made under the password before, and tells its owner by mail."""
+    change = {"$set": values, "$inc": {"password_rev": 1, "auth_epoch": 1}}
+    changed = await _change_user(user.id, change, session)
+    job = send_password_changed_email.name
+    await Event.emit(session, "user.password_changed", [job], user_id=str(user.id))
+    return changed
+
+
+async def _change_user(user_id: UUID, change: dict[str, Any], session: Session) -> User:
+    raw = await User.get_pymongo_collection().find_one_and_update(
+        {"_id": user_id}, change, return_document=ReturnDocument.AFTER, session=session
+    )
+    return User.model_validate(raw)
+
+
+async def _keep_session(caller: Caller, password_rev: int, session: Session) -> SignIn:
+    raw = await SignIn.get_pymongo_collection().find_one_and_update(
+        {"_id": caller.session_id, "user_id": caller.id, "ended_at": None},
+        {"$set": {"password_rev": password_rev}},
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    if raw is None:
+        raise Unauthenticated
+    return SignIn.model_validate(raw)
+
+
+async def _settled(write: Callable[[Session], Awaitable[T]]) -> T:
+    try:
+        return await in_transaction(write)
+    except DuplicateKeyError:
+        # Two first ones for one address met; the row of the other one is there now.
+        return await in_transaction(write)
+
+
+def _new_nonce() -> str:
+    return secrets.token_urlsafe(32)
