@@ -1,15 +1,22 @@
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
-from litestar import Controller, Request, get, post
+from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 
+from lms.accounts import queries
 from lms.accounts.documents import User
-from lms.accounts.rules import BadCredentials, RefreshRefused
-from lms.accounts.schemas import Accepted, Credentials, Refresh, Registration, SignedOut, Tokens, UserRead
+from lms.accounts.rules import BadCredentials, RefreshRefused, SessionNotFound
+from lms.accounts.schemas import Accepted, Credentials, Refresh, Registration, SessionRead, SignedOut, Tokens, UserRead
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
 from lms.errors import Unauthenticated
+from lms.web.lists import CursorPage, Page, Paging, answer_list
+
+KeepCurrent = Annotated[
+    bool, QueryParameter(name="keep_current", description="Leave the session that asks; end all the others.")
+]
 
 
 class AuthController(Controller):
@@ -49,10 +56,31 @@ class AuthController(Controller):
         return SignedOut()
 
     @post("/logout-all", status_code=200, guards=[requires(*ANYONE_SIGNED_IN)], opt={"rate_limit": "writes"})
-    async def logout_all(self, user: CurrentUser, accounts: NamedDependency[Accounts]) -> SignedOut:
-        """End all of the caller's sessions, this one included."""
-        await accounts.sign_out_everywhere(user)
+    async def logout_all(
+        self, user: CurrentUser, accounts: NamedDependency[Accounts], keep_current: KeepCurrent = False
+    ) -> SignedOut:
+        """End all of the caller's sessions, this one included unless `keep_current` says otherwise."""
+        await accounts.sign_out_everywhere(user, keep_current=keep_current)
         return SignedOut()
+
+    @get("/sessions", guards=[requires(*ANYONE_SIGNED_IN)])
+    async def list_sessions(
+        self, request: Request[Any, Any, Any], user: CurrentUser, paging: NamedDependency[Paging]
+    ) -> Response[Page[SessionRead] | CursorPage[SessionRead]]:
+        """The caller's own sessions that still stand, newest first."""
+        items, total, cursor = await queries.list_sessions(user, paging)
+        return answer_list(request, paging, items, total, cursor)
+
+    @delete(
+        "/sessions/{session_id:uuid}",
+        guards=[requires(*ANYONE_SIGNED_IN)],
+        opt={"errors": [SessionNotFound], "rate_limit": "writes"},
+    )
+    async def end_session(
+        self, session_id: FromPath[UUID], user: CurrentUser, accounts: NamedDependency[Accounts]
+    ) -> None:
+        """End one of the caller's sessions; its tokens stop working everywhere within a second."""
+        await accounts.end_session(user, session_id)
 
 
 class UserController(Controller):

@@ -64,6 +64,6 @@ class SignIn(BaseDocument):
     class Settings:
         name = "sessions"
         indexes = [
-            IndexModel([("user_id", ASCENDING)], name="user"),
+            IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="user"),
             IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
         ]

@@ -4,7 +4,7 @@ import unicodedata
 from datetime import datetime, timedelta
 from enum import Enum
 
-from lms.errors import Unauthenticated
+from lms.errors import NotFound, Unauthenticated
 
 
 class BadCredentials(Unauthenticated):
@@ -13,6 +13,10 @@ class BadCredentials(Unauthenticated):
 
 class RefreshRefused(Unauthenticated):
     detail = "The refresh token is not valid or no longer valid; sign in again."
+
+
+class SessionNotFound(NotFound):
+    detail = "You have no such session."
 
 
 class EmailTaken(Exception):

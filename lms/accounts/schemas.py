@@ -74,5 +74,17 @@ class Tokens(Output, kw_only=True):
     user: UserRead
 
 
+class SessionRead(Output):
+    """A device that is signed in. What it says of itself is shown as it was said; `current` is the one that asks."""
+
+    id: UUID
+    created_at: Moment
+    refreshed_at: Moment
+    expires_at: Moment
+    user_agent: str
+    address: str
+    current: bool
+
+
 class SignedOut(Output):
     status: Literal["signed_out"] = "signed_out"

@@ -7,11 +7,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, SignIn, User
-from lms.accounts.rules import BadCredentials, EmailTaken, Refreshing, RefreshRefused, judge_refresh, normal_email
+from lms.accounts.rules import (
+    BadCredentials,
+    EmailTaken,
+    Refreshing,
+    RefreshRefused,
+    SessionNotFound,
+    judge_refresh,
+    normal_email,
+)
 from lms.accounts.schemas import Credentials, Registration, Tokens, UserRead
 from lms.accounts.tasks import send_already_registered_email, send_welcome_email
 from lms.auth import Caller, SessionVerdicts
@@ -25,6 +34,8 @@ from lms.transactions import Session, in_transaction
 from lms.web.limits import OwnBuckets, Policy, SharedBuckets
 
 MAX_USER_AGENT = 300
+
+security = structlog.get_logger("lms.security")
 
 
 async def create_user(user: User) -> None:
@@ -155,6 +166,8 @@ class Accounts:
             return sign_in.generation
         if verdict is Refreshing.END_FAMILY:
             await self._end({"_id": sign_in.id})
+            ids = {"user_id": str(sign_in.user_id), "session_id": str(sign_in.id)}
+            security.warning("refresh_token_replayed", **ids, presented=presented, current=sign_in.generation)
             raise RefreshRefused
         rotated = await SignIn.get_pymongo_collection().find_one_and_update(
             {"_id": sign_in.id, "ended_at": None, "generation": presented},
@@ -170,11 +183,20 @@ class Accounts:
     async def sign_out(self, caller: Caller) -> None:
         await self._end({"_id": caller.session_id, "user_id": caller.id})
 
-    async def sign_out_everywhere(self, caller: Caller) -> None:
-        await self._end({"user_id": caller.id})
+    async def sign_out_everywhere(self, caller: Caller, *, keep_current: bool) -> None:
+        kept = {"_id": {"$ne": caller.session_id}} if keep_current else {}
+        await self._end({"user_id": caller.id, **kept})
 
-    async def _end(self, which: Mapping[str, Any]) -> None:
-        await self.forget(await end_sessions(which))
+    async def end_session(self, caller: Caller, session_id: UUID) -> None:
+        """Raises `SessionNotFound` for what is not the caller's, or over already."""
+        mine = {"_id": session_id, "user_id": caller.id, "expires_at": {"$gt": utc_now()}}
+        if not await self._end(mine):
+            raise SessionNotFound
+
+    async def _end(self, which: Mapping[str, Any]) -> list[UUID]:
+        ended = await end_sessions(which)
+        await self.forget(ended)
+        return ended
 
     async def forget(self, session_ids: Sequence[UUID]) -> None:
         """What is known of these sessions is out of date."""

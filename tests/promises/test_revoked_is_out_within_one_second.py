@@ -29,6 +29,13 @@ async def sign_out(ask: Ask, other: Ask, database: Database, system: System) -> 
     return await ask("POST", "logout")
 
 
+async def end_the_other(ask: Ask, other: Ask, database: Database, system: System) -> httpx.Response:
+    _ = ask, database, system
+    listed = (await other("GET", "sessions")).json()["items"]
+    [session_id] = [one["id"] for one in listed if not one["current"]]
+    return await other("DELETE", f"sessions/{session_id}")
+
+
 async def change_password(ask: Ask, other: Ask, database: Database, system: System) -> httpx.Response:
     _ = ask, database, system
     return await other("POST", "change-password", json={"current_password": PASSWORD, "new_password": FRESH})
@@ -43,7 +50,7 @@ async def reset_password(ask: Ask, other: Ask, database: Database, system: Syste
     return await ask("POST", "reset-password", json={"token": token, "password": FRESH})
 
 
-WAYS = [sign_out, change_password, reset_password]
+WAYS = [sign_out, end_the_other, change_password, reset_password]
 
 
 async def a_person(system: System, database: Database) -> User:
