@@ -1,11 +1,13 @@
 import asyncio
 import re
+import threading
 import unicodedata
 from collections.abc import Generator
 
 import pytest
 
-from lms.passwords import Passwords
+from lms import passwords as module
+from lms.passwords import COMMON, Passwords, normal_password
 from lms.settings import load_settings
 from tests.accounts.bcrypts import Bcrypts, bcrypts
 
@@ -91,3 +93,67 @@ async def test_the_loop_goes_on_while_bcrypt_works() -> None:
         turns += 1
     assert turns > 5
     slow.close()
+
+
+def raised_to(cost: int) -> Passwords:
+    return Passwords(load_settings(GIVEN | {"LMS_BCRYPT_COST": str(cost)}))
+
+
+@pytest.mark.parametrize("password", ["correct horse battery", "a wrong guess"])
+async def test_a_hash_from_before_the_cost_was_raised_takes_as_long_as_all_others(
+    passwords: Passwords, bcrypts: Bcrypts, password: str
+) -> None:
+    stored, raised = await passwords.hash("correct horse battery"), raised_to(7)
+    bcrypts.clear()
+    assert await raised.check(password, stored) is (password == "correct horse battery")
+    costs = [int(call.split()[1]) for call in bcrypts.calls]
+    assert (costs, sum(2**cost for cost in costs)) == ([4, 4, 5, 6], 2**7)
+    assert raised.is_outdated(stored)
+    assert not passwords.is_outdated(stored)
+    assert not raised_to(4).is_outdated(await raised.hash("correct horse battery"))
+    raised.close()
+
+
+def test_the_commonest_are_ten_thousand_of_those_that_anybody_may_choose() -> None:
+    found = module._common()  # pyright: ignore[reportPrivateUsage]
+    assert len(found) == 10_000
+    assert {"password", "12345678", "password1", "qwertyuiop"} <= found
+    assert min(len(one) for one in found) == 8
+    assert all(one == normal_password(one).casefold().strip() for one in found)
+    text = COMMON.read_text(encoding="utf-8")
+    assert "zxcvbn 4.5.0" in text
+    assert "MIT License" in text
+
+
+@pytest.mark.parametrize(
+    ("password", "common"),
+    [
+        ("password1", True),
+        ("PassWord1", True),
+        ("correct horse battery", False),
+        ("MIT License", False),
+        ("-" * 40, False),
+        ("", False),
+    ],
+)
+async def test_a_password_is_common_in_whatever_case(passwords: Passwords, password: str, *, common: bool) -> None:
+    assert await passwords.is_common(password) is common
+
+
+async def test_the_list_is_read_when_first_needed_and_never_on_the_loop(
+    passwords: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[str] = []
+    read_text = type(COMMON).read_text
+
+    def noting(*arguments: object, **named: object) -> str:
+        readers.append(threading.current_thread().name)
+        return read_text(*arguments, **named)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(type(COMMON), "read_text", noting)
+    module._common.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    assert await passwords.check("correct horse battery", None) is False
+    assert readers == []
+    await passwords.is_common("password1")
+    await passwords.is_common("password2")
+    assert [name.partition("_")[0] for name in readers] == ["bcrypt"]

@@ -7,7 +7,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from lms.accounts import queries
 from lms.accounts.documents import User
-from lms.accounts.rules import BadCredentials, RefreshRefused, SessionNotFound
+from lms.accounts.rules import BadCredentials, CommonPassword, RefreshRefused, SessionNotFound
 from lms.accounts.schemas import Accepted, Credentials, Refresh, Registration, SessionRead, SignedOut, Tokens, UserRead
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
@@ -23,7 +23,7 @@ class AuthController(Controller):
     path = "/auth"
     tags = ["auth"]
 
-    @post("/register", status_code=202)
+    @post("/register", status_code=202, opt={"errors": [CommonPassword]})
     async def register(self, data: JSONBody[Registration], accounts: NamedDependency[Accounts]) -> Accepted:
         """Sign up as a student.
 

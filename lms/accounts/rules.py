@@ -4,7 +4,9 @@ import unicodedata
 from datetime import datetime, timedelta
 from enum import Enum
 
-from lms.errors import NotFound, Unauthenticated
+from lms.errors import FieldError, Invalid, NotFound, Unauthenticated
+
+PASSWORD_LENGTHS = range(8, 129)
 
 
 class BadCredentials(Unauthenticated):
@@ -17,6 +19,11 @@ class RefreshRefused(Unauthenticated):
 
 class SessionNotFound(NotFound):
     detail = "You have no such session."
+
+
+class CommonPassword(Invalid):
+    code = "common_password"
+    detail = "This password is among the first that anybody would try; choose another one."
 
 
 class EmailTaken(Exception):
@@ -35,6 +42,19 @@ def normal_email(text: str) -> str:
     """One spelling of an address: trimmed, lower case, NFC."""
     # In this order: lower case can bring together what composes, as in H with a macron below.
     return unicodedata.normalize("NFC", text.strip().lower())
+
+
+def check_new_password(password: str, email: str, full_name: str, *, common: bool, pointer: str) -> None:
+    """Raises 422 at `pointer`: 8 to 128 characters in NFC, and nothing that is guessed first."""
+    normal = unicodedata.normalize("NFC", password)
+    if len(normal) not in PASSWORD_LENGTHS:
+        message = f"Expected {PASSWORD_LENGTHS.start} to {PASSWORD_LENGTHS.stop - 1} characters."
+        raise Invalid(errors=[FieldError(code="invalid", message=message, pointer=pointer)])
+    name = normal_email(full_name)
+    own = {normal_email(email), normal_email(email).partition("@")[0], name, "".join(name.split())}
+    if common or normal_email(normal) in own:
+        message = "One of the commonest passwords." if common else "Your own name or address."
+        raise CommonPassword(errors=[FieldError(code=CommonPassword.code, message=message, pointer=pointer)])
 
 
 def judge_refresh(presented: int, current: int, rotated_at: datetime, now: datetime, grace: timedelta) -> Refreshing:

@@ -28,8 +28,15 @@ FullName = Annotated[
         examples=["Sam Okafor"],
     ),
 ]
+# Four times what counts, since a character may be sent in parts; `check_new_password` counts it composed.
 NewPassword = Annotated[
-    str, Meta(min_length=8, max_length=128, description="8 to 128 characters.", examples=["correct horse battery"])
+    str,
+    Meta(
+        min_length=8,
+        max_length=512,
+        description="8 to 128 characters, counted in NFC; none of the commonest passwords, nor one's own name.",
+        examples=["correct horse battery"],
+    ),
 ]
 AnyPassword = Annotated[str, Meta(min_length=1, max_length=1024, examples=["correct horse battery"])]
 

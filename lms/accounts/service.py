@@ -18,6 +18,7 @@ from lms.accounts.rules import (
     Refreshing,
     RefreshRefused,
     SessionNotFound,
+    check_new_password,
     judge_refresh,
     normal_email,
 )
@@ -36,6 +37,12 @@ from lms.web.limits import OwnBuckets, Policy, SharedBuckets
 MAX_USER_AGENT = 300
 
 security = structlog.get_logger("lms.security")
+
+
+async def hash_new_password(passwords: Passwords, password: str, pointer: str, email: str, full_name: str) -> str:
+    """The hash of a password that somebody chose. Raises 422 at `pointer` where it will not do."""
+    check_new_password(password, email, full_name, common=await passwords.is_common(password), pointer=pointer)
+    return await passwords.hash(password)
 
 
 async def create_user(user: User) -> None:
@@ -114,7 +121,9 @@ class Accounts:
         user = User(
             email=normal_email(data.email),
             full_name=data.full_name.strip(),
-            password_hash=await self.passwords.hash(data.password),
+            password_hash=await hash_new_password(
+                self.passwords, data.password, "#/password", data.email, data.full_name
+            ),
         )
         mailed = await self.mail_limit.allows(user.email)
         try:
@@ -129,6 +138,8 @@ class Accounts:
         matches = await self.passwords.check(data.password, user.password_hash if user else None)
         if user is None or not matches or not user.active:
             raise BadCredentials
+        if self.passwords.is_outdated(user.password_hash):
+            await self._hash_anew(user, data.password)
         now = utc_now()
         sign_in = SignIn(
             user_id=user.id,
@@ -141,6 +152,12 @@ class Accounts:
         )
         await sign_in.insert()
         return self.tokens(user, sign_in, now)
+
+    async def _hash_anew(self, user: User, password: str) -> None:
+        """At the cost of now, unless the password was changed meanwhile."""
+        unchanged = {"_id": user.id, "password_hash": user.password_hash}
+        change = {"$set": {"password_hash": await self.passwords.hash(password)}}
+        await User.get_pymongo_collection().update_one(unchanged, change)
 
     async def refresh(self, text: str) -> Tokens:
         """A fresh access token and the successor of the refresh token. Raises `RefreshRefused`."""

@@ -4,7 +4,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import rich_click as click
@@ -64,31 +64,38 @@ def _create(email: str, full_name: str, role: str, password: str) -> None:
 
     from lms.accounts.rules import EmailTaken
     from lms.accounts.schemas import Registration
+    from lms.errors import Invalid
     from lms.web.bodies import find_errors
 
     given = {"email": email, "full_name": full_name, "password": password}
     errors = list(find_errors(given, Registration))
     if errors:
-        for error in errors:
-            name = (error.pointer or "").removeprefix("#/").replace("_", "-")
-            click.echo(f"{name}: {error.message}", err=True)
-        sys.exit(EXIT_FAILED)
+        _refuse(errors)
     try:
         user_id = run(_store(msgspec.convert(given, Registration), role))
+    except Invalid as error:
+        _refuse(error.errors)
     except EmailTaken as error:
         raise click.ClickException(f"There is an account for {error} already; `lms users list` shows it.") from None
     click.echo(f"Created {role} {email} ({user_id}).")
 
 
+def _refuse(errors: list[Any]) -> NoReturn:
+    for error in errors:
+        name = (error.pointer or "").removeprefix("#/").replace("_", "-")
+        click.echo(f"{name}: {error.message}", err=True)
+    sys.exit(EXIT_FAILED)
+
+
 async def _store(data: Any, role: str) -> UUID:
     from lms.accounts.documents import Role, User
     from lms.accounts.rules import normal_email
-    from lms.accounts.service import create_user
+    from lms.accounts.service import create_user, hash_new_password
     from lms.passwords import Passwords
 
     async with open_database():
         with closing(Passwords(checked_settings())) as passwords:
-            password_hash = await passwords.hash(data.password)
+            password_hash = await hash_new_password(passwords, data.password, "#/password", data.email, data.full_name)
         user = User(
             email=normal_email(data.email),
             full_name=data.full_name.strip(),

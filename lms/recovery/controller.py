@@ -2,6 +2,7 @@ from litestar import Controller, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from lms.accounts.rules import CommonPassword
 from lms.accounts.schemas import Accepted, Tokens
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
@@ -31,7 +32,7 @@ class RecoveryController(Controller):
         await service.forgot_password(accounts, data.email)
         return Accepted()
 
-    @post("/reset-password", status_code=200, opt={"errors": [LinkRefused]})
+    @post("/reset-password", status_code=200, opt={"errors": [LinkRefused, CommonPassword]})
     async def reset_password(self, data: JSONBody[PasswordReset], accounts: NamedDependency[Accounts]) -> PasswordIsSet:
         """Set a new password with the token of a mailed link, which works once and for half an hour.
 
@@ -44,7 +45,7 @@ class RecoveryController(Controller):
         "/change-password",
         status_code=200,
         guards=[requires(*ANYONE_SIGNED_IN)],
-        opt={"errors": [WrongPassword]},
+        opt={"errors": [WrongPassword, CommonPassword]},
     )
     async def change_password(
         self, data: JSONBody[PasswordChange], user: CurrentUser, accounts: NamedDependency[Accounts]

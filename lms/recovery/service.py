@@ -12,7 +12,7 @@ from pymongo.errors import DuplicateKeyError
 from lms.accounts.documents import SignIn, User
 from lms.accounts.rules import normal_email
 from lms.accounts.schemas import Tokens
-from lms.accounts.service import Accounts, end_sessions
+from lms.accounts.service import Accounts, end_sessions, hash_new_password
 from lms.auth import Caller
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
@@ -74,8 +74,13 @@ async def forgot_password(accounts: Accounts, address: str) -> None:
 async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
     """Set a password by a mailed link, which also proves the address. Every session ends. Raises `LinkRefused`."""
     link = await MailedLink.unused(Purpose.RESET_PASSWORD, data.token)
-    check_reset(link, await User.get(link.user_id) if link else None)
-    password_hash = await accounts.passwords.hash(data.password)
+    owner = await User.get(link.user_id) if link else None
+    check_reset(link, owner)
+    if owner is None:
+        raise LinkRefused
+    password_hash = await hash_new_password(
+        accounts.passwords, data.password, "#/password", owner.email, owner.full_name
+    )
 
     async def write(session: Session) -> list[UUID]:
         used = await MailedLink.use(Purpose.RESET_PASSWORD, data.token, session)
@@ -92,7 +97,9 @@ async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
 async def change_password(accounts: Accounts, caller: Caller, data: PasswordChange) -> Tokens:
     """Every other session ends, and so do the access tokens of this one: it goes on with the one in the answer."""
     user = await _confirmed(accounts, caller, data.current_password)
-    password_hash = await accounts.passwords.hash(data.new_password)
+    password_hash = await hash_new_password(
+        accounts.passwords, data.new_password, "#/new_password", user.email, user.full_name
+    )
 
     async def write(session: Session) -> tuple[User, SignIn, list[UUID]]:
         current = await User.find_one({"_id": user.id, "active": True}, session=session)

@@ -48,6 +48,12 @@ async def test_nobody_is_made_when_the_question_is_not_answered(lms: Command, da
     assert await database["users"].count_documents({}) == 0
 
 
+async def test_a_common_password_is_refused_with_the_reason(lms: Command, database: Database) -> None:
+    result = await lms("users", "create", *ADA, "--role", "student", stdin="iloveyou")
+    assert result.stderr == "password: One of the commonest passwords.\n"
+    assert await database["users"].count_documents({}) == 0
+
+
 @pytest.mark.parametrize(
     ("email", "name", "password", "said"),
     [
@@ -55,6 +61,9 @@ async def test_nobody_is_made_when_the_question_is_not_answered(lms: Command, da
         ("ada@school.example", "Ada", "", ["password"]),
         ("ada", "Ada", PASSWORD, ["email"]),
         ("ada@school.example", "   ", PASSWORD, ["full-name"]),
+        ("ada@school.example", "Ada", "Password1", ["password"]),
+        ("ada.okafor@school.example", "Ada", "Ada.Okafor", ["password"]),
+        ("ada@school.example", "Ada", "x" * 129, ["password"]),
         ("ada", "", "", ["email", "full-name", "password"]),
     ],
 )

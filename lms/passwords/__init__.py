@@ -13,12 +13,16 @@ import sys
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 
 import bcrypt
 
 from lms.settings import Settings
 
 VERSION = "v1$"
+# Kept here and not taken from zxcvbn itself, whose import takes 0.2 s for much that is not needed; this takes 1 ms.
+COMMON = Path(__file__).with_name("common.txt")
 
 
 PATIENCE = 10
@@ -44,6 +48,15 @@ class Passwords:
     async def hash(self, password: str) -> str:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._hash, password)
 
+    async def is_common(self, password: str) -> bool:
+        """Whether it is one of the 10,000 commonest, in whatever case."""
+        # The first one reads a file.
+        return await asyncio.get_running_loop().run_in_executor(self._threads, is_common, password)
+
+    def is_outdated(self, stored: str) -> bool:
+        """Whether the cost was raised since it was hashed."""
+        return _cost_of(stored) < self._cost
+
     async def check(self, password: str, stored: str | None) -> bool:
         """Whether `password` is the one behind `stored`; False, after the same work, where nothing is stored."""
         loop = asyncio.get_running_loop()
@@ -54,12 +67,37 @@ class Passwords:
         return VERSION + bcrypt.hashpw(self._prepared(password), bcrypt.gensalt(self._cost)).decode()
 
     def _check(self, password: str, stored: str) -> bool:
-        version, _, rest = stored.partition("$")
-        return f"{version}$" == VERSION and bcrypt.checkpw(self._prepared(password), rest.encode())
+        if not stored.startswith(VERSION):
+            return False
+        prepared = self._prepared(password)
+        matches = bcrypt.checkpw(prepared, stored.removeprefix(VERSION).encode())
+        # A hash from before the cost was raised takes as long as all others: 2^4 + 2^4 + 2^5 rounds are 2^6.
+        for cost in range(_cost_of(stored), self._cost):
+            bcrypt.hashpw(prepared, bcrypt.gensalt(cost))
+        return matches
 
     def _prepared(self, password: str) -> bytes:
-        normal = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
+        normal = normal_password(password).encode("utf-8", "surrogatepass")
         return base64.b64encode(hmac.new(self._pepper, normal, hashlib.sha256).digest())
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def normal_password(text: str) -> str:
+    """One spelling, however a keyboard composes its characters."""
+    return unicodedata.normalize("NFC", text)
+
+
+def is_common(password: str) -> bool:
+    return normal_password(password).casefold() in _common()
+
+
+@cache
+def _common() -> frozenset[str]:
+    return frozenset(COMMON.read_text(encoding="utf-8").partition(f"{'-' * 40}\n")[2].splitlines())
+
+
+def _cost_of(stored: str) -> int:
+    """bcrypt's own text is `$2b$12$...`."""
+    return int(stored.removeprefix(VERSION).split("$")[2])
