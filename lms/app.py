@@ -9,7 +9,8 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
 from lms.accounts.controller import AuthController, UserController
-from lms.accounts.service import Accounts, MailLimit
+from lms.accounts.limits import MailLimit
+from lms.accounts.service import Accounts
 from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
 from lms.certificates.controller import CertificateController, verify_certificate
 from lms.courses.controller import CourseController, LessonController

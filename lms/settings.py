@@ -66,9 +66,12 @@ class Settings(BaseSettings):
     link_course: Annotated[str, Field(pattern=r"^/")] = Field(
         "/courses/{slug}", description="Path of a course in the front end; `{slug}` and `{id}` are filled in."
     )
+    link_verify: TokenPath = Field(
+        "/verify-email#token={token}",
+        description="Path in the front end that verifies an address; what stands behind `#` reaches no server's log.",
+    )
     link_reset: TokenPath = Field(
-        "/reset-password#token={token}",
-        description="Path in the front end that takes a new password; what stands behind `#` reaches no server's log.",
+        "/reset-password#token={token}", description="Path in the front end that takes a new password."
     )
     link_change_email: TokenPath = Field(
         "/change-email#token={token}", description="Path in the front end that confirms a new address."
@@ -90,6 +93,9 @@ class Settings(BaseSettings):
     refresh_token_days: Annotated[int, Field(ge=1, le=365)] = Field(30, description="Life of a sign-in without use.")
     refresh_grace_seconds: Annotated[int, Field(ge=0, le=600)] = Field(
         60, description="How long the refresh token before the current one still gives its successor."
+    )
+    require_verified: bool = Field(
+        default=False, description="Whether people must verify their address before they can sign in."
     )
     bcrypt_cost: Annotated[int, Field(ge=4, le=16)] = Field(12, description="log2 of bcrypt's rounds.")
     reset_link_minutes: Annotated[int, Field(ge=5, le=1440)] = Field(

@@ -6,6 +6,7 @@ The algorithm always comes from our own key record, never from a token's header.
 import base64
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -148,6 +149,11 @@ def mail_token(settings: Settings, purpose: str, nonce: str) -> str:
     A mail is sent at least once and under one id, so every try must carry the same token although none is stored.
     """
     return _keyed(settings, f"mail\0{purpose}\0{nonce}")
+
+
+def new_nonce() -> str:
+    """What makes one token unlike all others: 32 random bytes."""
+    return secrets.token_urlsafe(32)
 
 
 def digest_of(token: str) -> str:

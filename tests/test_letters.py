@@ -16,6 +16,8 @@ NASTY = "<b>Ann</b> & \"Lee\" {{ 7*7 }} {% raw %} $name %s {0} 'x'"
 def every_letter(text: str, link: str = LINK) -> list[Letter]:
     return [
         letters.welcome(text, text, link),
+        letters.welcome(text, text, "https://school.example", link),
+        letters.verify_email(text, text, link, 48),
         letters.already_registered(text, text, link),
         letters.certificate_issued(text, text, text, "01J2JV-4Z1XF-S7RMT-RC3MQ-3YJJVT", link),
         letters.reset_password(text, text, link, 30),

@@ -47,6 +47,8 @@ WRONG = [
     ("LMS_BCRYPT_COST", "17"),
     ("LMS_RESET_LINK_MINUTES", "4"),
     ("LMS_EMAIL_LINK_HOURS", "721"),
+    ("LMS_LINK_VERIFY", "/verify-email"),
+    ("LMS_REQUIRE_VERIFIED", "perhaps"),
     ("LMS_LINK_RESET", "/reset-password"),
     ("LMS_LINK_RESET", "https://school.example/{token}"),
     ("LMS_LINK_CHANGE_EMAIL", "{token}"),

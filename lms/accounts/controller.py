@@ -7,7 +7,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from lms.accounts import queries
 from lms.accounts.documents import User
-from lms.accounts.rules import BadCredentials, CommonPassword, RefreshRefused, SessionNotFound
+from lms.accounts.rules import BadCredentials, CommonPassword, NotVerified, RefreshRefused, SessionNotFound
 from lms.accounts.schemas import Accepted, Credentials, Refresh, Registration, SessionRead, SignedOut, Tokens, UserRead
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
@@ -32,7 +32,7 @@ class AuthController(Controller):
         await accounts.register(data)
         return Accepted()
 
-    @post("/login", status_code=200, opt={"errors": [BadCredentials]})
+    @post("/login", status_code=200, opt={"errors": [BadCredentials, NotVerified]})
     async def login(
         self, request: Request[Any, Any, Any], data: JSONBody[Credentials], accounts: NamedDependency[Accounts]
     ) -> Tokens:

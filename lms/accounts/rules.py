@@ -4,13 +4,17 @@ import unicodedata
 from datetime import datetime, timedelta
 from enum import Enum
 
-from lms.errors import FieldError, Invalid, NotFound, Unauthenticated
+from lms.errors import FieldError, Forbidden, Invalid, NotFound, Unauthenticated
 
 PASSWORD_LENGTHS = range(8, 129)
 
 
 class BadCredentials(Unauthenticated):
     detail = "The email address or the password is wrong."
+
+
+class NotVerified(Forbidden):
+    detail = "Verify your email address first; the link is in your mail."
 
 
 class RefreshRefused(Unauthenticated):

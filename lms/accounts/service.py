@@ -1,6 +1,5 @@
 """Signing up, in and out."""
 
-import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,9 +11,11 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, SignIn, User
+from lms.accounts.limits import MailLimit
 from lms.accounts.rules import (
     BadCredentials,
     EmailTaken,
+    NotVerified,
     Refreshing,
     RefreshRefused,
     SessionNotFound,
@@ -28,11 +29,11 @@ from lms.auth import Caller, SessionVerdicts
 from lms.clock import utc_now
 from lms.outbox.documents import Event
 from lms.passwords import Passwords
-from lms.redis_client import Accelerator, RedisUnavailable
+from lms.recovery.documents import MailedLink, Purpose
+from lms.recovery.rules import link_id
 from lms.settings import Settings
-from lms.tokens import KeyRing, RefreshToken, TokenRefused
+from lms.tokens import KeyRing, RefreshToken, TokenRefused, digest_of, mail_token, new_nonce
 from lms.transactions import Session, in_transaction
-from lms.web.limits import OwnBuckets, Policy, SharedBuckets
 
 MAX_USER_AGENT = 300
 
@@ -82,23 +83,6 @@ async def end_sessions(which: Mapping[str, Any], session: Session | None = None)
     return [row["_id"] for row in found]
 
 
-class MailLimit:
-    """How many mails anybody can cause for one recipient, so that nobody's mailbox is flooded by way of us."""
-
-    def __init__(self, settings: Settings, accelerator: Accelerator) -> None:
-        self._policy = Policy.of("mail", settings.rate_mail)
-        self._shared = SharedBuckets(accelerator)
-        self._own = OwnBuckets()
-
-    async def allows(self, email: str) -> bool:
-        key = f"mail:{hashlib.sha256(email.encode()).hexdigest()}"
-        try:
-            bucket = await self._shared.take(self._policy, key)
-        except RedisUnavailable:
-            bucket = self._own.take(self._policy, key)
-        return bucket.granted > 0
-
-
 class Accounts:
     """The accounts of one process: keys, password threads and session verdicts belong together here."""
 
@@ -125,19 +109,24 @@ class Accounts:
                 self.passwords, data.password, "#/password", data.email, data.full_name
             ),
         )
-        mailed = await self.mail_limit.allows(user.email)
+        registration = Registering(user, self.settings, mailed=await self.mail_limit.allows(user.email))
         try:
-            await in_transaction(lambda session: _store_or_remind(user, session, mailed=mailed))
+            await in_transaction(registration.store_or_remind)
         except DuplicateKeyError:
             # Two sign-ups of one new address met; the other one is committed now.
-            await in_transaction(lambda session: _store_or_remind(user, session, mailed=mailed))
+            await in_transaction(registration.store_or_remind)
 
     async def sign_in(self, data: Credentials, user_agent: str, address: str) -> Tokens:
-        """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account."""
+        """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account.
+
+        Only who knows the password learns by `NotVerified` that the address is to be verified first.
+        """
         user = await User.by_email(normal_email(data.email))
         matches = await self.passwords.check(data.password, user.password_hash if user else None)
         if user is None or not matches or not user.active:
             raise BadCredentials
+        if self.settings.require_verified and not user.verified:
+            raise NotVerified
         if self.passwords.is_outdated(user.password_hash):
             await self._hash_anew(user, data.password)
         now = utc_now()
@@ -241,22 +230,43 @@ def _parsed(text: str) -> RefreshToken:
         raise RefreshRefused from None
 
 
-async def _store_or_remind(user: User, session: Session, *, mailed: bool) -> None:
-    """One upsert decides whether the address is new; the mail tells only its owner.
+class Registering:
+    """One sign-up. Without `mailed` its address has had as many mails as anybody may cause."""
 
-    Without `mailed` somebody who has an account already is not written to; whoever is new always is.
-    """
-    stored = user.model_dump(exclude={"id", "email"})
-    found = await User.get_pymongo_collection().find_one_and_update(
-        {"email": user.email},
-        {"$setOnInsert": {"_id": user.id, **stored}},
-        upsert=True,
-        projection={"_id": 1},
-        return_document=ReturnDocument.AFTER,
-        session=session,
-    )
-    user_id = user.id if found is None else found["_id"]
-    is_new = user_id == user.id
-    kind = "user.registered" if is_new else "user.registered_again"
-    job = send_welcome_email if is_new else send_already_registered_email
-    await Event.emit(session, kind, [job.name], user_id=str(user_id), **({} if mailed else {"unmailed": 1}))
+    def __init__(self, user: User, settings: Settings, *, mailed: bool) -> None:
+        self._user = user
+        self._mailed = mailed
+        self._nonce = new_nonce()
+        self._link = MailedLink(
+            id=link_id(Purpose.VERIFY_EMAIL, user.email),
+            purpose=Purpose.VERIFY_EMAIL,
+            digests=[digest_of(mail_token(settings, Purpose.VERIFY_EMAIL, self._nonce))],
+            user_id=user.id,
+            email=user.email,
+            password_rev=user.password_rev,
+            expires_at=utc_now() + timedelta(hours=settings.email_link_hours),
+        )
+
+    async def store_or_remind(self, session: Session) -> None:
+        """One upsert decides whether the address is new; the mail tells only its owner."""
+        user = self._user
+        stored = user.model_dump(exclude={"id", "email"})
+        found = await User.get_pymongo_collection().find_one_and_update(
+            {"email": user.email},
+            {"$setOnInsert": {"_id": user.id, **stored}},
+            upsert=True,
+            projection={"_id": 1},
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        user_id = user.id if found is None else found["_id"]
+        is_new = user_id == user.id
+        # Somebody who signs up twice goes on with the link of the first mail; this one then is nobody's.
+        await self._link.put(session, replace=is_new)
+        if is_new:
+            job = send_welcome_email.name
+            await Event.emit(session, "user.registered", [job], user_id=str(user_id), nonce=self._nonce)
+        else:
+            muted = {} if self._mailed else {"unmailed": 1}
+            job = send_already_registered_email.name
+            await Event.emit(session, "user.registered_again", [job], user_id=str(user_id), **muted)

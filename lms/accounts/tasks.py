@@ -1,13 +1,14 @@
 """Mails that follow a sign-up."""
 
-from collections.abc import Callable
-
 from lms import letters
 from lms.accounts.documents import User
 from lms.letters import Letter
 from lms.mail import Mail, message_id_for
 from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, Retry, job
+from lms.recovery.documents import MailedLink, Purpose
+from lms.settings import Settings
+from lms.tokens import mail_token
 
 # A mailbox that is full or a server that greylists needs minutes, not seconds.
 MAIL_RETRY = Retry(attempts=8, first=60.0, factor=3.0, longest=6 * 3600.0)
@@ -15,7 +16,19 @@ MAIL_RETRY = Retry(attempts=8, first=60.0, factor=3.0, longest=6 * 3600.0)
 
 @job("send_welcome_email", retry=MAIL_RETRY)
 async def send_welcome_email(event: Event, context: JobContext) -> None:
-    await _send(event, context, letters.welcome)
+    user = await User.get(event.subject("user_id"))
+    if user is not None:
+        settings = context.settings
+        link = await _verify_link(event, settings)
+        letter = letters.welcome(user.full_name, settings.school_name, settings.links_to, link)
+        await deliver(letter, user.email, event, context)
+
+
+async def _verify_link(event: Event, settings: Settings) -> str | None:
+    """None where it was replaced or has expired before the mail could go out."""
+    token = mail_token(settings, Purpose.VERIFY_EMAIL, str(event.data.get("nonce")))
+    link = await MailedLink.unused(Purpose.VERIFY_EMAIL, token)
+    return settings.link(settings.link_verify, token=token) if link is not None else None
 
 
 @job("send_already_registered_email", retry=MAIL_RETRY)
@@ -23,17 +36,11 @@ async def send_already_registered_email(event: Event, context: JobContext) -> No
     if event.data.get("unmailed"):
         # Its owner has had as many mails in the last hour as anybody may cause.
         return
-    await _send(event, context, letters.already_registered)
-
-
-async def _send(event: Event, context: JobContext, write: Callable[[str, str, str], Letter]) -> None:
     user = await User.get(event.subject("user_id"))
-    if user is None:
-        # Erased meanwhile; there is nobody to write to.
-        return
-    await deliver(
-        write(user.full_name, context.settings.school_name, context.settings.links_to), user.email, event, context
-    )
+    if user is not None:
+        settings = context.settings
+        letter = letters.already_registered(user.full_name, settings.school_name, settings.links_to)
+        await deliver(letter, user.email, event, context)
 
 
 async def deliver(letter: Letter, to: str, event: Event, context: JobContext) -> None:

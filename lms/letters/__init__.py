@@ -41,16 +41,31 @@ def _greeting(words: str, name: str, end: str) -> str:
     return words.rstrip(",") + end if _LINK.search(name) else f"{words} {name}{end}"
 
 
-def welcome(name: str, school: str, link: str) -> Letter:
+def welcome(name: str, school: str, link: str, verify_link: str | None = None) -> Letter:
+    verify = () if verify_link is None else ("First confirm below that this address is yours.",)
     return Letter(
         subject=f"Welcome to {school}",
         greeting=_greeting("Hello", name, ","),
         paragraphs=(
             f"Your account at {school} is ready. Sign in with this email address and the password you chose.",
             "Pick a course, go at your own pace, and when you finish it your certificate comes by mail.",
+            *verify,
         ),
         school=school,
-        action=("See the courses", link),
+        action=("Confirm the address", verify_link) if verify_link else ("See the courses", link),
+    )
+
+
+def verify_email(name: str, school: str, link: str, hours: int) -> Letter:
+    return Letter(
+        subject=f"Confirm your address at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"Confirm below that this is the address of your account at {school}.",
+            f"The link works once, and for {hours} hours. If you have no account there, simply ignore this mail.",
+        ),
+        school=school,
+        action=("Confirm the address", link),
     )
 
 

@@ -12,16 +12,36 @@ from lms.recovery.schemas import (
     EmailChange,
     EmailChangeConfirmation,
     EmailChangeState,
+    EmailIsVerified,
+    EmailVerification,
     PasswordChange,
     PasswordForgotten,
     PasswordIsSet,
     PasswordReset,
+    VerificationRequest,
 )
 
 
 class RecoveryController(Controller):
     path = "/auth"
     tags = ["auth"]
+
+    @post("/verify-email/request", status_code=202)
+    async def request_verification(
+        self, data: JSONBody[VerificationRequest], accounts: NamedDependency[Accounts]
+    ) -> Accepted:
+        """Ask for another link that verifies an address, by mail.
+
+        Known, unknown and verified addresses get the same answer. A new link ends the one before.
+        """
+        await service.ask_to_verify(accounts, data.email)
+        return Accepted()
+
+    @post("/verify-email/confirm", status_code=200, opt={"errors": [LinkRefused]})
+    async def verify_email(self, data: JSONBody[EmailVerification]) -> EmailIsVerified:
+        """Verify an address with the token of a mailed link, which works once."""
+        await service.verify_email(data.token)
+        return EmailIsVerified()
 
     @post("/forgot-password", status_code=202)
     async def forgot_password(self, data: JSONBody[PasswordForgotten], accounts: NamedDependency[Accounts]) -> Accepted:

@@ -14,6 +14,7 @@ from lms.transactions import Session
 
 
 class Purpose(StrEnum):
+    VERIFY_EMAIL = "verify_email"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - the purpose's name
     CHANGE_EMAIL = "change_email"
 
@@ -63,7 +64,7 @@ class MailedLink(BaseDocument):
             await rows.delete_one({"_id": raw["_id"]}, session=session)
         return cls.model_validate(raw)
 
-    async def put(self, session: Session) -> None:
-        """Store it in the place of the one before."""
-        stored = {"$set": self.model_dump(exclude={"id"})}
+    async def put(self, session: Session, *, replace: bool = True) -> None:
+        """Store it in the place of the one before, or without `replace` only where there is none."""
+        stored = {"$set" if replace else "$setOnInsert": self.model_dump(exclude={"id"})}
         await self.get_pymongo_collection().update_one({"_id": self.id}, stored, upsert=True, session=session)

@@ -1,4 +1,4 @@
-"""What crosses HTTP about forgotten passwords and changed addresses."""
+"""What crosses HTTP about links in mails, forgotten passwords and changed addresses."""
 
 from typing import Annotated, Literal
 
@@ -16,6 +16,18 @@ LinkToken = Annotated[
         examples=["b1L5tVvJ0nq7mQ2cY8rKxw3ZfH6sDgE9uPaOiT4eWkM"],
     ),
 ]
+
+
+class VerificationRequest(Input):
+    email: EmailText
+
+
+class EmailVerification(Input):
+    token: LinkToken
+
+
+class EmailIsVerified(Output):
+    status: Literal["verified"] = "verified"
 
 
 class PasswordForgotten(Input):

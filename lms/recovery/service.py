@@ -1,7 +1,7 @@
 """Getting back in, and changing what one signs in with."""
 
-import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -37,27 +37,50 @@ from lms.recovery.tasks import (
     send_email_changed_email,
     send_password_changed_email,
     send_password_reset_email,
+    send_verification_email,
 )
-from lms.tokens import digest_of, mail_token
+from lms.tokens import digest_of, mail_token, new_nonce
 from lms.transactions import Session, in_transaction
 
 T = TypeVar("T")
 
 
 async def forgot_password(accounts: Accounts, address: str) -> None:
+    life = timedelta(minutes=accounts.settings.reset_link_minutes)
+    asked = Asked("user.password_forgotten", Purpose.RESET_PASSWORD, send_password_reset_email.name, life)
+    await _send_link(accounts, asked, address, {"active": True})
+
+
+async def ask_to_verify(accounts: Accounts, address: str) -> None:
+    life = timedelta(hours=accounts.settings.email_link_hours)
+    asked = Asked("user.verification_asked", Purpose.VERIFY_EMAIL, send_verification_email.name, life)
+    await _send_link(accounts, asked, address, {"active": True, "verified": False})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody asks for who gives an address: the event, and the link that its job mails."""
+
+    event: str
+    purpose: Purpose
+    job: str
+    life: timedelta
+
+
+async def _send_link(accounts: Accounts, asked: Asked, address: str, who: dict[str, Any]) -> None:
     """The same work for known and unknown addresses: the same commands, one event. Past the limit, nothing at all."""
     email = normal_email(address)
     if not await accounts.mail_limit.allows(email):
         return
-    nonce, settings = _new_nonce(), accounts.settings
-    digest = digest_of(mail_token(settings, Purpose.RESET_PASSWORD, nonce))
-    expires_at = utc_now() + timedelta(minutes=settings.reset_link_minutes)
+    nonce = new_nonce()
+    digest = digest_of(mail_token(accounts.settings, asked.purpose, nonce))
+    expires_at = utc_now() + asked.life
 
     async def write(session: Session) -> None:
-        user = await User.find_one({"email": email, "active": True}, session=session)
+        user = await User.find_one({"email": email, **who}, session=session)
         link = MailedLink(
-            id=link_id(Purpose.RESET_PASSWORD, email),
-            purpose=Purpose.RESET_PASSWORD,
+            id=link_id(asked.purpose, email),
+            purpose=asked.purpose,
             digests=[digest],
             user_id=user.id if user else new_person_id(),
             email=email if user else "",
@@ -65,10 +88,25 @@ async def forgot_password(accounts: Accounts, address: str) -> None:
             expires_at=expires_at,
         )
         await link.put(session)
-        job = send_password_reset_email.name
-        await Event.emit(session, "user.password_forgotten", [job], user_id=str(link.user_id), nonce=nonce)
+        await Event.emit(session, asked.event, [asked.job], user_id=str(link.user_id), nonce=nonce)
 
     await _settled(write)
+
+
+async def verify_email(token: str) -> None:
+    """Raises `LinkRefused`."""
+
+    async def write(session: Session) -> None:
+        link = await MailedLink.use(Purpose.VERIFY_EMAIL, token, session)
+        if link is None:
+            raise LinkRefused
+        mine = {"_id": link.user_id, "email": link.email, "active": True}
+        verified = {"$set": {"verified": True}}
+        result = await User.get_pymongo_collection().update_one(mine, verified, session=session)
+        if not result.matched_count:
+            raise LinkRefused
+
+    await in_transaction(write)
 
 
 async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
@@ -123,7 +161,7 @@ async def change_email(accounts: Accounts, caller: Caller, data: EmailChange) ->
         raise SameAddress
     if not (await accounts.mail_limit.allows(email) and await accounts.mail_limit.allows(user.email)):
         return
-    nonce, settings = _new_nonce(), accounts.settings
+    nonce, settings = new_nonce(), accounts.settings
     link = MailedLink(
         id=link_id(Purpose.CHANGE_EMAIL, user.id),
         purpose=Purpose.CHANGE_EMAIL,
@@ -209,7 +247,3 @@ async def _settled(write: Callable[[Session], Awaitable[T]]) -> T:
     except DuplicateKeyError:
         # Two first ones for one address met; the row of the other one is there now.
         return await in_transaction(write)
-
-
-def _new_nonce() -> str:
-    return secrets.token_urlsafe(32)

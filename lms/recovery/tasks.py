@@ -12,6 +12,17 @@ OLD, NEW = "change_email.old", "change_email.new"
 """What the tokens of the two mails of one change are made for."""
 
 
+@job("send_verification_email", retry=MAIL_RETRY)
+async def send_verification_email(event: Event, context: JobContext) -> None:
+    settings = context.settings
+    token = mail_token(settings, Purpose.VERIFY_EMAIL, str(event.data["nonce"]))
+    link, user = await _still_wanted(Purpose.VERIFY_EMAIL, token, event)
+    if link is not None and user is not None:
+        address, hours = settings.link(settings.link_verify, token=token), settings.email_link_hours
+        letter = letters.verify_email(user.full_name, settings.school_name, address, hours)
+        await deliver(letter, link.email, event, context)
+
+
 @job("send_password_reset_email", retry=MAIL_RETRY)
 async def send_password_reset_email(event: Event, context: JobContext) -> None:
     settings = context.settings

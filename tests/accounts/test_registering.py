@@ -66,7 +66,7 @@ async def test_known_and_unknown_addresses_cost_the_same(
     assert await User.count() == 2
     assert costs[1] == costs[2]
     names, calls = costs[2]
-    assert (names, calls) == (["findAndModify", "insert", "commitTransaction"], ["hash 04"])
+    assert (names, calls) == (["findAndModify", "update", "insert", "commitTransaction"], ["hash 04"])
 
 
 async def test_bcrypt_is_kept_off_the_loop(client: httpx.AsyncClient, bcrypts: Bcrypts) -> None:

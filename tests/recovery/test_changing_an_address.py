@@ -5,7 +5,8 @@ import httpx
 import pytest
 
 from lms.accounts.documents import User
-from lms.accounts.service import Accounts, MailLimit, set_active
+from lms.accounts.limits import MailLimit
+from lms.accounts.service import Accounts, set_active
 from lms.outbox.documents import Event
 from lms.recovery.documents import MailedLink
 from lms.recovery.tasks import NEW, OLD

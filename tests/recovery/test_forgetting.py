@@ -5,7 +5,8 @@ import httpx
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lms.accounts.service import Accounts, MailLimit
+from lms.accounts.limits import MailLimit
+from lms.accounts.service import Accounts
 from lms.outbox.documents import Event
 from lms.outbox.jobs import Outcome, run_job
 from lms.recovery.documents import MailedLink, Purpose
