@@ -8,7 +8,7 @@ from litestar.config.compression import CompressionConfig
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
-from lms.accounts.controller import AuthController, UserController
+from lms.accounts.controller import AuthController, UserController, get_public_keys
 from lms.accounts.limits import MailLimit
 from lms.accounts.service import Accounts
 from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
@@ -101,6 +101,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 ],
             ),
             verify_certificate,
+            get_public_keys,
             health_router(Health(accelerator, is_migrated, draining)),
             metrics_router(settings),
             docs_router,

@@ -48,6 +48,10 @@ class KeyRing:
         self._public = {_thumbprint(key.public_key()): key.public_key() for key in private}
         self._key_id = _thumbprint(self._signing_key.public_key())
 
+    def published(self) -> dict[str, str]:
+        """What others need to verify our tokens: each key's id, and its public part in base64url (RFC 8037's `x`)."""
+        return {key_id: _base64url(key.public_bytes_raw()) for key_id, key in self._public.items()}
+
     def issue(self, user_id: UUID, session_id: UUID, role: str, epoch: int, now: datetime) -> str:
         """A signed access token that lives for `access_token_seconds`."""
         claims = {
@@ -103,9 +107,12 @@ def _check_times(claims: dict[str, Any], now: datetime) -> None:
 
 def _thumbprint(key: Ed25519PublicKey) -> str:
     """RFC 7638 thumbprint of the public key, which names it in the token's header."""
-    x = base64.urlsafe_b64encode(key.public_bytes_raw()).rstrip(b"=").decode()
-    digest = hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    x = _base64url(key.public_bytes_raw())
+    return _base64url(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
+
+
+def _base64url(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,5 +169,4 @@ def digest_of(token: str) -> str:
 
 
 def _keyed(settings: Settings, text: str) -> str:
-    digest = hmac.new(settings.secret_key.get_secret_value().encode(), text.encode(), hashlib.sha256).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return _base64url(hmac.new(settings.secret_key.get_secret_value().encode(), text.encode(), hashlib.sha256).digest())

@@ -138,10 +138,20 @@ def test_another_algorithm_is_refused() -> None:
         ({"kid": "unknown"}, "unknown key"),
         ({"kid": ""}, "unknown key"),
         ({"kid": None}, "unknown key"),
+        ({"kid": "../../../../dev/null"}, "unknown key"),
+        ({"kid": "x' UNION SELECT 'secret"}, "unknown key"),
+        ({"kid": "|cat /etc/passwd"}, "unknown key"),
+        ({"kid": "https://keys.example/jwks.json"}, "unknown key"),
+        ({"kid": "{kid}\0"}, "unknown key"),
+        ({"kid": "{kid} "}, "unknown key"),
+        ({"kid": ["{kid}"]}, "unknown key"),
+        ({"kid": {"$ne": ""}}, "unknown key"),
+        ({"kid": 0}, "unknown key"),
     ],
 )
 def test_a_header_that_says_something_else_is_refused(header: dict[str, Any], reason: str) -> None:
-    given = {"alg": "EdDSA"} | jwt.get_unverified_header(genuine()) | header
+    own = jwt.get_unverified_header(genuine())
+    given = {"alg": "EdDSA"} | own | json.loads(json.dumps(header).replace("{kid}", own["kid"]))
     content = f"{part(given)}.{part(claims_of(genuine()))}"
     signature = part(key_of(SEED).sign(content.encode()))
     assert refused(f"{content}.{signature}") in {reason, "InvalidTokenError"}
@@ -230,6 +240,13 @@ def test_the_first_key_signs_and_all_verify() -> None:
     fresh = rotated.issue(USER, FAMILY, "student", 0, NOW)
     assert rotated.verify(fresh, NOW) == KeyRing(settings_with(OTHER_SEED)).verify(fresh, NOW)
     assert refused(fresh, old) == "unknown key"
+
+
+def test_what_is_published_are_the_public_parts_under_their_ids() -> None:
+    rotated = KeyRing(settings_with(OTHER_SEED, SEED))
+    public = [part(key_of(seed).public_key().public_bytes_raw()) for seed in (OTHER_SEED, SEED)]
+    assert list(rotated.published().values()) == public
+    assert jwt.get_unverified_header(genuine())["kid"] == list(rotated.published())[1]
 
 
 def test_a_refresh_token_is_read_back_as_it_was_made() -> None:

@@ -8,12 +8,24 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from lms.accounts import queries
 from lms.accounts.documents import User
 from lms.accounts.rules import BadCredentials, CommonPassword, NotVerified, RefreshRefused, SessionNotFound
-from lms.accounts.schemas import Accepted, Credentials, Refresh, Registration, SessionRead, SignedOut, Tokens, UserRead
+from lms.accounts.schemas import (
+    Accepted,
+    Credentials,
+    KeySet,
+    PublicKey,
+    Refresh,
+    Registration,
+    SessionRead,
+    SignedOut,
+    Tokens,
+    UserRead,
+)
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
 from lms.errors import Unauthenticated
 from lms.web.lists import CursorPage, Page, Paging, answer_list
 
+KEYS_KEPT_SECONDS = 3600
 KeepCurrent = Annotated[
     bool, QueryParameter(name="keep_current", description="Leave the session that asks; end all the others.")
 ]
@@ -81,6 +93,14 @@ class AuthController(Controller):
     ) -> None:
         """End one of the caller's sessions; its tokens stop working everywhere within a second."""
         await accounts.end_session(user, session_id)
+
+
+@get("/.well-known/jwks.json", tags=["public"], media_type="application/jwk-set+json")
+async def get_public_keys(accounts: NamedDependency[Accounts]) -> Response[KeySet]:
+    """The keys that access tokens can be verified with, by `kid`."""
+    keys = [PublicKey(kid=key_id, x=x) for key_id, x in accounts.keys.published().items()]
+    headers = {"Cache-Control": f"public, max-age={KEYS_KEPT_SECONDS}"}
+    return Response(KeySet(keys=keys), media_type="application/jwk-set+json", headers=headers)
 
 
 class UserController(Controller):

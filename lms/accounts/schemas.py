@@ -81,6 +81,21 @@ class Tokens(Output, kw_only=True):
     user: UserRead
 
 
+class PublicKey(Output):
+    """A JSON Web Key (RFC 7517, RFC 8037)."""
+
+    kid: Annotated[str, Meta(examples=["kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"])]
+    x: Annotated[str, Meta(examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"])]
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = "Ed25519"
+    alg: Literal["EdDSA"] = "EdDSA"
+    use: Literal["sig"] = "sig"
+
+
+class KeySet(Output):
+    keys: list[PublicKey]
+
+
 class SessionRead(Output):
     """A device that is signed in. What it says of itself is shown as it was said; `current` is the one that asks."""
 
