@@ -8,7 +8,7 @@ from litestar.config.compression import CompressionConfig
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
-from lms.accounts.controller import AuthController, UserController, get_public_keys
+from lms.accounts.controller import AuthController, get_public_keys
 from lms.accounts.limits import MailLimit
 from lms.accounts.service import Accounts
 from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
@@ -20,6 +20,7 @@ from lms.logs import RequestLog, configure_logging
 from lms.metrics import RequestMetrics, mark_started
 from lms.migrations import is_migrated
 from lms.passwords import Passwords
+from lms.profile.controller import ProfileController
 from lms.recovery.controller import RecoveryController
 from lms.redis_client import Accelerator
 from lms.schemas import Moment
@@ -93,7 +94,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 route_handlers=[
                     AuthController,
                     RecoveryController,
-                    UserController,
+                    ProfileController,
                     CourseController,
                     LessonController,
                     EnrollmentController,

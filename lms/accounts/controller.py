@@ -6,7 +6,6 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from lms.accounts import queries
-from lms.accounts.documents import User
 from lms.accounts.rules import BadCredentials, CommonPassword, NotVerified, RefreshRefused, SessionNotFound
 from lms.accounts.schemas import (
     Accepted,
@@ -18,11 +17,9 @@ from lms.accounts.schemas import (
     SessionRead,
     SignedOut,
     Tokens,
-    UserRead,
 )
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
-from lms.errors import Unauthenticated
 from lms.web.lists import CursorPage, Page, Paging, answer_list
 
 KEYS_KEPT_SECONDS = 3600
@@ -101,16 +98,3 @@ async def get_public_keys(accounts: NamedDependency[Accounts]) -> Response[KeySe
     keys = [PublicKey(kid=key_id, x=x) for key_id, x in accounts.keys.published().items()]
     headers = {"Cache-Control": f"public, max-age={KEYS_KEPT_SECONDS}"}
     return Response(KeySet(keys=keys), media_type="application/jwk-set+json", headers=headers)
-
-
-class UserController(Controller):
-    path = "/users"
-    tags = ["users"]
-
-    @get("/me", guards=[requires(*ANYONE_SIGNED_IN)])
-    async def get_me(self, user: CurrentUser) -> UserRead:
-        """The signed-in person."""
-        found = await User.get(user.id)
-        if found is None:
-            raise Unauthenticated
-        return UserRead.of(found)

@@ -22,6 +22,7 @@ class User(BaseDocument):
     """A person. `auth_epoch` rises when what they may do changes, which ends every access token of before.
 
     `password_rev` counts their passwords: what was made under an earlier one (a session, a link in a mail) is void.
+    `rev` counts what they see change about themselves, for ETags.
     """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -30,6 +31,7 @@ class User(BaseDocument):
     role: Role = Role.STUDENT
     password_hash: str
     password_rev: int = 0
+    rev: int = 0
     active: bool = True
     verified: bool = False
     locale: str = "en"

@@ -56,7 +56,7 @@ async def create_user(user: User) -> None:
 
 async def change_role(user_id: UUID, role: Role) -> bool:
     """Give a person another role and end every access token issued under the one before."""
-    change = {"$set": {"role": role}, "$inc": {"auth_epoch": 1}}
+    change = {"$set": {"role": role}, "$inc": {"auth_epoch": 1, "rev": 1}}
     result = await User.get_pymongo_collection().update_one({"_id": user_id, "role": {"$ne": role}}, change)
     return result.modified_count == 1
 

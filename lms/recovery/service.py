@@ -101,7 +101,7 @@ async def verify_email(token: str) -> None:
         if link is None:
             raise LinkRefused
         mine = {"_id": link.user_id, "email": link.email, "active": True}
-        verified = {"$set": {"verified": True}}
+        verified = {"$set": {"verified": True}, "$inc": {"rev": 1}}
         result = await User.get_pymongo_collection().update_one(mine, verified, session=session)
         if not result.matched_count:
             raise LinkRefused
@@ -192,7 +192,7 @@ async def confirm_email_change(token: str) -> EmailChangeState:
         check_email_change(link, user)
         if link.digests:
             return EmailChangeState(status="waiting")
-        await _change_user(link.user_id, {"$set": {"email": link.email, "verified": True}}, session)
+        await _change_user(link.user_id, {"$set": {"email": link.email, "verified": True}, "$inc": {"rev": 1}}, session)
         job = send_email_changed_email.name
         await Event.emit(session, "user.email_changed", [job], user_id=str(link.user_id))
         return EmailChangeState(status="changed")
@@ -215,7 +215,7 @@ async def _confirmed(accounts: Accounts, caller: Caller, password: str) -> User:
 
 async def _set_password(user: User, values: dict[str, Any], session: Session) -> User:
     """Ends whatever was made under the password before, and tells its owner by mail."""
-    change = {"$set": values, "$inc": {"password_rev": 1, "auth_epoch": 1}}
+    change = {"$set": values, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}}
     changed = await _change_user(user.id, change, session)
     job = send_password_changed_email.name
     await Event.emit(session, "user.password_changed", [job], user_id=str(user.id))
