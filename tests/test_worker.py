@@ -308,3 +308,9 @@ async def test_a_worker_whose_relay_breaks_ends_with_the_error(
         await database["outbox"].insert_one({"bucket": 1, "due": utc_now()})
         assert await asyncio.wait_for(one.process.wait(), 20) == 1
         assert "KeyError" in one.log.read_text()
+
+
+def test_every_module_with_jobs_is_loaded() -> None:
+    lms = Path(worker.__file__).parent
+    found = {".".join(("lms", *path.relative_to(lms).with_suffix("").parts)) for path in lms.rglob("tasks.py")}
+    assert set(worker.TASK_MODULES) == found
