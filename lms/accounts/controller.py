@@ -41,7 +41,8 @@ class AuthController(Controller):
         await accounts.register(data)
         return Accepted()
 
-    @post("/login", status_code=200, opt={"errors": [BadCredentials, NotVerified]})
+    # An app that still sends a token from before is not to be told about that one.
+    @post("/login", status_code=200, opt={"own_credentials": True, "errors": [BadCredentials, NotVerified]})
     async def login(
         self, request: Request[Any, Any, Any], data: JSONBody[Credentials], accounts: NamedDependency[Accounts]
     ) -> Tokens:

@@ -199,6 +199,18 @@ async def test_a_school_may_insist_on_it(
 
 
 @pytest.mark.usefixtures("insisting")
+async def test_an_old_token_that_an_app_still_sends_is_in_nobodys_way(
+    client: httpx.AsyncClient, accounts: Accounts
+) -> None:
+    sam = await a_person(accounts, "Sam")
+    refused = await sign_in(client, sam, Authorization="Bearer out.of.date")
+    assert refusal(refused.response) == (403, "not_verified")
+    ivy = await a_person(accounts, "Ivy", verified=True)
+    signed = await sign_in(client, ivy, Authorization="Bearer out.of.date")
+    assert (signed.response.status_code, "www-authenticate" in signed.response.headers) == (200, False)
+
+
+@pytest.mark.usefixtures("insisting")
 async def test_who_does_not_know_the_password_does_not_learn_that_it_is_insisted_on(
     client: httpx.AsyncClient, accounts: Accounts, commands: Commands, bcrypts: Bcrypts
 ) -> None:
