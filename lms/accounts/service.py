@@ -201,13 +201,13 @@ class Accounts:
 
     async def _end(self, which: Mapping[str, Any]) -> list[UUID]:
         ended = await end_sessions(which)
-        await self.forget(ended)
+        self.forget(ended)
         return ended
 
-    async def forget(self, session_ids: Sequence[UUID]) -> None:
+    def forget(self, session_ids: Sequence[UUID]) -> None:
         """What is known of these sessions is out of date."""
         if session_ids:
-            await self.verdicts.forget(*session_ids)
+            self.verdicts.forget(*session_ids)
 
     def _expiry(self, now: datetime) -> datetime:
         return now + timedelta(days=self.settings.refresh_token_days)

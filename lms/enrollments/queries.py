@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from lms.accounts.documents import User
 from lms.courses.documents import Course
 from lms.courses.queries import PINS
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.enrollments.rules import STATES
 from lms.enrollments.schemas import EnrollmentRead, EnrollmentSummary, LessonProgressRead
-from lms.together import Together, by_id
+from lms.together import Together
 from lms.web.lists import Paging, Sort, find_page
 
 READING = [EnrollmentStatus.ACTIVE.value, EnrollmentStatus.COMPLETED.value]
@@ -44,15 +43,22 @@ async def enrollment(enrollment_id: UUID, caller_id: UUID) -> dict[str, Any] | N
 
 
 async def _with_instructors(course_ids: list[UUID], projection: Mapping[str, Any]) -> dict[UUID, dict[str, Any]]:
-    """Courses, each with its instructor's id and name under `instructor` (None for one who is gone)."""
-    courses = await by_id(Course.get_pymongo_collection(), course_ids, projection)
-    instructor_ids = list({course["instructor_id"] for course in courses.values()})
-    people = await by_id(User.get_pymongo_collection(), instructor_ids, {"full_name": 1})
-    names = {person_id: {"id": person_id, "full_name": person["full_name"]} for person_id, person in people.items()}
+    """Courses, each with its instructor's id and name under `instructor` (None for one who is gone), in one command."""
+    name = [{"$project": {"full_name": 1}}]
+    fields = {"localField": "instructor_id", "foreignField": "_id"}
+    pipeline: list[dict[str, Any]] = [
+        {"$match": {"_id": {"$in": course_ids}}},
+        {"$project": projection},
+        {"$lookup": {"from": "users", **fields, "as": "instructor", "pipeline": name}},
+    ]
+    courses = await (await Course.get_pymongo_collection().aggregate(pipeline)).to_list()
     return {
-        course_id: {**course, "id": course_id, "instructor": names.get(course["instructor_id"])}
-        for course_id, course in courses.items()
+        course["_id"]: {**course, "id": course["_id"], "instructor": _one(course["instructor"])} for course in courses
     }
+
+
+def _one(people: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return {"id": people[0]["_id"], "full_name": people[0]["full_name"]} if people else None
 
 
 async def _read_heads(course_ids: list[UUID]) -> dict[UUID, dict[str, Any]]:

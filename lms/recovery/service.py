@@ -129,7 +129,7 @@ async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
         await _set_password(user, {"password_hash": password_hash, "verified": True}, session)
         return await end_sessions({"user_id": user.id}, session)
 
-    await accounts.forget(await in_transaction(write))
+    accounts.forget(await in_transaction(write))
 
 
 async def change_password(accounts: Accounts, caller: Caller, data: PasswordChange) -> Tokens:
@@ -149,7 +149,7 @@ async def change_password(accounts: Accounts, caller: Caller, data: PasswordChan
         return changed, kept, await end_sessions({"user_id": user.id, "_id": {"$ne": kept.id}}, session)
 
     changed, kept, ended = await in_transaction(write)
-    await accounts.forget([*ended, kept.id])
+    accounts.forget([*ended, kept.id])
     return accounts.tokens(changed, kept, utc_now())
 
 

@@ -175,6 +175,22 @@ def hot_list() -> list[Hot]:
 
 NOT_HOT = {
     "POST /api/v1/auth/logout-all": "a person's session list is scatter-gather, as DESIGN declares",
+    "GET /api/v1/auth/sessions": "a person's session list is scatter-gather, as DESIGN declares",
+    "DELETE /api/v1/auth/sessions/{}": "ends what the session list shows, now and then",
+    **dict.fromkeys(
+        (
+            "POST /api/v1/auth/forgot-password",
+            "POST /api/v1/auth/reset-password",
+            "POST /api/v1/auth/change-password",
+            "POST /api/v1/auth/change-email",
+            "POST /api/v1/auth/change-email/confirm",
+            "POST /api/v1/auth/verify-email/request",
+            "POST /api/v1/auth/verify-email/confirm",
+            "PATCH /api/v1/users/me",
+        ),
+        "a few times in the life of an account",
+    ),
+    "GET /.well-known/jwks.json": "asks nothing of the database",
     "POST /api/v1/courses": "authoring",
     "PATCH /api/v1/courses/{}": "authoring",
     "POST /api/v1/courses/{}/publish": "authoring",

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import click
 import yaml
 
-from lms.cli import cli, operating
+from lms.cli import cli, operating, people
 
-assert operating  # It registers the commands for operators.
+assert (operating, people)  # They register the commands for operators.
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "scripts" / "deploy"

@@ -1,0 +1,176 @@
+"""The commands for people: create, list, change roles, keep out."""
+
+import sys
+from contextlib import closing
+from typing import Any, NoReturn
+from uuid import UUID
+
+import rich_click as click
+
+from lms.cli import EXIT_FAILED, AsJson, checked_settings, cli, print_json, run
+from lms.cli.operating import SHOWN, open_database
+
+ROLES = click.Choice(["student", "instructor", "admin"])
+Email = click.option("--email", required=True, help="Address to sign in with.")
+FullName = click.option("--full-name", required=True, help="Name as it will stand on certificates.")
+PasswordStdin = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input instead of asking."
+)
+
+
+@cli.group()
+def users() -> None:
+    """People: create, list, change roles, keep out."""
+
+
+@users.command("create-admin")
+@Email
+@FullName
+@PasswordStdin
+def create_admin(email: str, full_name: str, password_stdin: bool) -> None:
+    """Create an administrator; a new installation starts with one."""
+    _create(email, full_name, "admin", _ask_password(password_stdin))
+
+
+@users.command("create")
+@Email
+@FullName
+@click.option("--role", type=ROLES, required=True, help="What this person may do.")
+@PasswordStdin
+def create(email: str, full_name: str, role: str, password_stdin: bool) -> None:
+    """Create a person with a role."""
+    _create(email, full_name, role, _ask_password(password_stdin))
+
+
+def _ask_password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _create(email: str, full_name: str, role: str, password: str) -> None:
+    import msgspec
+
+    from lms.accounts.rules import EmailTaken
+    from lms.accounts.schemas import Registration
+    from lms.errors import Invalid
+    from lms.web.bodies import find_errors
+
+    given = {"email": email, "full_name": full_name, "password": password}
+    errors = list(find_errors(given, Registration))
+    if errors:
+        _refuse(errors)
+    try:
+        user_id = run(_store(msgspec.convert(given, Registration), role))
+    except Invalid as error:
+        _refuse(error.errors)
+    except EmailTaken as error:
+        raise click.ClickException(f"There is an account for {error} already; `lms users list` shows it.") from None
+    click.echo(f"Created {role} {email} ({user_id}).")
+
+
+def _refuse(errors: list[Any]) -> NoReturn:
+    for error in errors:
+        name = (error.pointer or "").removeprefix("#/").replace("_", "-")
+        click.echo(f"{name}: {error.message}", err=True)
+    sys.exit(EXIT_FAILED)
+
+
+async def _store(data: Any, role: str) -> UUID:
+    from lms.accounts.documents import Role, User
+    from lms.accounts.rules import normal_email
+    from lms.accounts.service import create_user, hash_new_password
+    from lms.passwords import Passwords
+
+    async with open_database():
+        with closing(Passwords(checked_settings())) as passwords:
+            password_hash = await hash_new_password(passwords, data.password, "#/password", data.email, data.full_name)
+        user = User(
+            email=normal_email(data.email),
+            full_name=data.full_name.strip(),
+            role=Role(role),
+            password_hash=password_hash,
+            verified=True,
+        )
+        await create_user(user)
+    return user.id
+
+
+@users.command("list")
+@AsJson
+def list_users(as_json: bool) -> None:
+    """List people, newest first, at most a thousand."""
+
+    async def found() -> list[dict[str, Any]]:
+        from lms.accounts.documents import User
+
+        async with open_database():
+            people = await User.find_all().sort("-created_at").limit(SHOWN).to_list()
+        return [
+            {"id": str(one.id), "email": one.email, "full_name": one.full_name, "role": one.role, "active": one.active}
+            for one in people
+        ]
+
+    people = run(found())
+    if as_json:
+        print_json(people)
+        return
+    for one in people:
+        state = "" if one["active"] else "  (kept out)"
+        click.echo(f"{one['role']:<11} {one['email']:<34} {one['full_name']}{state}")
+
+
+@users.command("set-role")
+@click.argument("email")
+@click.argument("role", type=ROLES)
+def set_role(email: str, role: str) -> None:
+    """Give a person another role; what they hold of the old one ends within a second."""
+
+    async def change(user_id: UUID) -> bool:
+        from lms.accounts.documents import Role
+        from lms.accounts.service import change_role
+
+        return await change_role(user_id, Role(role))
+
+    _change(email, change, f"{email} is now {role}.")
+
+
+@users.command("deactivate")
+@click.argument("email")
+def deactivate(email: str) -> None:
+    """Keep a person out; every session of theirs ends within a second."""
+
+    async def change(user_id: UUID) -> bool:
+        from lms.accounts.service import set_active
+
+        return await set_active(user_id, active=False)
+
+    _change(email, change, f"{email} is kept out.")
+
+
+@users.command("activate")
+@click.argument("email")
+def activate(email: str) -> None:
+    """Let a person in again."""
+
+    async def change(user_id: UUID) -> bool:
+        from lms.accounts.service import set_active
+
+        return await set_active(user_id, active=True)
+
+    _change(email, change, f"{email} may sign in again.")
+
+
+def _change(email: str, change: Any, done: str) -> None:
+    async def changed() -> bool | None:
+        from lms.accounts.documents import User
+        from lms.accounts.rules import normal_email
+
+        async with open_database():
+            user = await User.by_email(normal_email(email))
+            return None if user is None else await change(user.id)
+
+    result = run(changed())
+    if result is None:
+        raise click.ClickException(f"There is no account for {email}.")
+    click.echo(done if result else "Nothing to change.")
