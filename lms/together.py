@@ -5,7 +5,8 @@ that was under way before it was asked for: it sees everything that was written 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
 from pymongo.asynchronous.collection import AsyncCollection
@@ -14,7 +15,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 MOST = 100
-"""Keys in one read."""
+"""Keys in one read, but for those of one question."""
+
+_Asked = tuple[Collection[K], asyncio.Future[Mapping[K, V]]]
 
 
 class Together(Generic[K, V]):
@@ -22,55 +25,55 @@ class Together(Generic[K, V]):
 
     def __init__(self, read: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._read = read
-        self._waiting: dict[K, list[asyncio.Future[V | None]]] = {}
+        self._waiting: deque[_Asked[K, V]] = deque()
         self._reading: asyncio.Task[None] | None = None
 
     async def get(self, key: K) -> V | None:
         """What stands under `key`, shared with whoever asked for the same: not to be changed. Raises what `read` raises
         for this key.
         """
-        return await self._ask(key)
+        return (await self.get_all((key,))).get(key)
 
-    async def get_all(self, keys: set[K]) -> dict[K, V]:
-        """What was found of `keys`."""
-        answers = [self._ask(key) for key in keys]
-        found = await asyncio.gather(*answers)
-        return {key: value for key, value in zip(keys, found, strict=True) if value is not None}
-
-    def _ask(self, key: K) -> asyncio.Future[V | None]:
-        answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append(answer)
+    async def get_all(self, keys: Collection[K]) -> Mapping[K, V]:
+        """What was found, of `keys` at least."""
+        answer: asyncio.Future[Mapping[K, V]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((keys, answer))
         if self._reading is None:
             self._reading = asyncio.create_task(self._read_until_nobody_waits())
-        return answer
+        return await answer
 
     async def _read_until_nobody_waits(self) -> None:
         try:
             while self._waiting:
-                batch = {key: self._waiting.pop(key) for key in list(self._waiting)[:MOST]}
-                await self._answer(batch)
+                await self._answer(self._next_batch())
         finally:
             self._reading = None
 
-    async def _answer(self, batch: dict[K, list[asyncio.Future[V | None]]]) -> None:
+    def _next_batch(self) -> list[_Asked[K, V]]:
+        batch, count = [self._waiting.popleft()], 0
+        while self._waiting and (count := count + len(batch[-1][0])) < MOST:
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _answer(self, batch: list[_Asked[K, V]]) -> None:
         try:
-            found = await self._read(list(batch))
+            found = await self._read(list({key: None for keys, _ in batch for key in keys}))
         except Exception as error:  # noqa: BLE001 - it is handed to those who asked
             await self._answer_failure(batch, error)
             return
-        for key, answers in batch.items():
-            for answer in answers:
-                # Whoever was cancelled meanwhile does not mind.
-                if not answer.done():
-                    answer.set_result(found.get(key))
+        for _, answer in batch:
+            # Whoever was cancelled meanwhile does not mind.
+            if not answer.done():
+                answer.set_result(found)
 
-    async def _answer_failure(self, batch: dict[K, list[asyncio.Future[V | None]]], error: Exception) -> None:
-        """One bad key must not fail its neighbours, so that each is read alone; then it is known whose error it is."""
+    async def _answer_failure(self, batch: list[_Asked[K, V]], error: Exception) -> None:
+        """A bad key must not fail its neighbours: each is asked for alone, and then it is known whose error it is."""
         if len(batch) > 1:
-            await asyncio.gather(*(self._answer({key: answers}) for key, answers in batch.items()))
+            await asyncio.gather(*(self._answer([asked]) for asked in batch))
             return
-        for answer in (answer for answers in batch.values() for answer in answers if not answer.done()):
-            answer.set_exception(error)
+        for _, answer in batch:
+            if not answer.done():
+                answer.set_exception(error)
 
 
 async def by_id(

@@ -17,7 +17,7 @@ from lms.cli import cli, operating, people
 from lms.embedded import free_port
 from lms.settings_table import as_markdown
 
-assert (operating, people)  # They register the commands for operators.
+_REGISTERED = (operating, people)  # They bring the commands for operators.
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

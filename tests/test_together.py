@@ -35,7 +35,10 @@ async def test_what_is_asked_for_at_the_same_time_is_one_read() -> None:
 
 async def test_several_keys_are_asked_for_at_once() -> None:
     store = Store()
-    assert await Together(store.read).get_all({2, 3, 4}) == {2: 4, 4: 8}
+    together = Together(store.read)
+    first, second = await asyncio.gather(together.get_all({2, 3, 4}), together.get_all([4, 6]))
+    assert [first[key] for key in (2, 4)] + [second[key] for key in (4, 6)] == [4, 8, 8, 12]
+    assert 3 not in first
     assert len(store.reads) == 1
 
 
@@ -78,9 +81,12 @@ async def test_whoever_goes_away_takes_nobody_along() -> None:
 async def test_one_read_has_a_bounded_number_of_keys() -> None:
     store = Store()
     together = Together(store.read)
-    wanted = set(range(0, 2 * MOST + 10, 2))
-    assert await together.get_all(wanted) == {key: 2 * key for key in wanted}
+    wanted = list(range(0, 2 * MOST + 10, 2))
+    assert await asyncio.gather(*map(together.get, wanted)) == [2 * key for key in wanted]
     assert [len(keys) for keys in store.reads] == [MOST, 5]
+    store.reads.clear()
+    await asyncio.gather(*(together.get_all(range(start, start + 120, 2)) for start in (0, 200, 400)))
+    assert [len(keys) for keys in store.reads] == [120, 60]
 
 
 def test_it_works_in_the_next_event_loop_when_the_last_one_ended_in_the_middle() -> None:

@@ -9,7 +9,7 @@ from litestar.params import FromPath, JSONBody
 from lms.auth import Caller, CurrentUser, OptionalUser, requires
 from lms.courses import queries, service
 from lms.courses.documents import Course, CourseStatus
-from lms.courses.listing import STAFF, SearchText, SortName, answer_from_memory, kept_lists, provide_course_filter
+from lms.courses.listing import STAFF, Listing, SearchText, SortName, answer_from_memory, kept_lists, provide_listing
 from lms.courses.rules import (
     CourseNotFound,
     CourseNotPublishable,
@@ -53,12 +53,11 @@ class CourseController(Controller):
     path = "/courses"
     tags = ["courses"]
 
-    @get("/", dependencies={"course_filter": provide_course_filter}, before_request=answer_from_memory)
+    @get("/", dependencies={"listing": provide_listing}, before_request=answer_from_memory)
     async def list_courses(
         self,
         request: Request[Caller | None, Any, Any],
-        course_filter: NamedDependency[dict[str, Any]],
-        paging: NamedDependency[Paging],
+        listing: NamedDependency[Listing],
         search: SearchText = None,
         sort: SortName = "-created_at",
     ) -> Response[Page[CourseSummary] | CursorPage[CourseSummary]]:
@@ -68,7 +67,8 @@ class CourseController(Controller):
         """
 
         async def answer() -> Response[Any]:
-            items, total, cursor = await queries.list_courses(course_filter, search, queries.SORTS[sort], paging)
+            paging = listing.paging
+            items, total, cursor = await queries.list_courses(listing.wanted, search, queries.SORTS[sort], paging)
             return answer_list(request, paging, items, total, cursor)
 
         kept = kept_lists(request)

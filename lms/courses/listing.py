@@ -1,17 +1,20 @@
 """What a list of courses may be asked for, and the lists that are the same for everybody."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from litestar import Request, Response
+from litestar.di import NamedDependency
 from litestar.params import FromQuery, QueryParameter
 
 from lms.accounts.documents import Role
-from lms.auth import Caller, OptionalUser
+from lms.auth import Caller
 from lms.courses import queries
 from lms.courses.documents import CourseStatus, Difficulty
 from lms.errors import FieldError, Invalid
 from lms.web.kept import KeptAnswers
+from lms.web.lists import Paging
 from lms.web.requests import check_request
 
 STAFF = (Role.INSTRUCTOR, Role.ADMIN)
@@ -24,8 +27,17 @@ SearchText = Annotated[str | None, QueryParameter(name="search", min_length=1, m
 MinutesFilter = Annotated[int | None, QueryParameter(ge=0, le=1_000_000)]
 
 
-async def provide_course_filter(
-    viewer: OptionalUser,
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is asked for: a filter within what the viewer may see, and which page of it."""
+
+    wanted: dict[str, Any]
+    paging: Paging
+
+
+async def provide_listing(
+    request: Request[Caller | None, Any, Any],
+    paging: NamedDependency[Paging],
     category: FromQuery[str | None] = None,
     tag: TagFilter = None,
     difficulty_level: FromQuery[Difficulty | None] = None,
@@ -34,8 +46,9 @@ async def provide_course_filter(
     max_minutes: MinutesFilter = None,
     mine: FromQuery[bool] = False,
     status: FromQuery[CourseStatus | None] = None,
-) -> dict[str, Any]:
-    """The dependency `course_filter`: what the viewer asked for, within what the viewer may see."""
+) -> Listing:
+    """The dependency `listing`. It asks for `paging` itself: two dependencies side by side cost a task each."""
+    viewer = request.user
     role = viewer.role if viewer else None
     wanted = queries.visible_filter(viewer_id=viewer.id if viewer else None, role=role, status=status, mine=mine)
     given = {
@@ -45,7 +58,8 @@ async def provide_course_filter(
         "instructor_id": instructor_id,
         "estimated_duration_minutes": _between(min_minutes, max_minutes),
     }
-    return {"$and": [wanted, {name: value for name, value in given.items() if value is not None}]}
+    asked = {name: value for name, value in given.items() if value is not None}
+    return Listing({"$and": [wanted, asked]} if asked else wanted, paging)
 
 
 PERSONAL = frozenset({"mine", "status"})

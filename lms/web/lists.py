@@ -178,12 +178,16 @@ async def search_page(
     candidates = [{"$match": {"$text": {"$search": text}}}, {"$limit": MOST_CANDIDATES}, {"$project": projection}]
     order = {"$sort": dict(sort.fields)}
     if paging.cursor is None:
-        page = [{"$match": wanted}, order, {"$skip": paging.offset}, {"$limit": paging.size}]
+        # Each row tells of how many it was found.
+        among = {"$setWindowFields": {"output": {"candidates": {"$count": {}}}}}
+        page = [among, {"$match": wanted}, order, {"$skip": paging.offset}, {"$limit": paging.size}]
         rows = await (await collection.aggregate([*candidates, *page])).to_list()
-        counts = [[*candidates, {"$count": "n"}], [*candidates, {"$match": wanted}, {"$count": "n"}]]
-        looked_at, found = await asyncio.gather(*(_counted(collection, pipeline) for pipeline in counts))
-        total = AtLeast(found) if looked_at == MOST_CANDIDATES else found
-        return rows, total, None
+        if _tells_total(rows, paging):
+            found = paging.offset + len(rows)
+        else:
+            found = await _counted(collection, [*candidates, {"$match": wanted}, {"$count": "n"}])
+        looked_at = rows[0]["candidates"] if rows else await _counted(collection, [*candidates, {"$count": "n"}])
+        return rows, AtLeast(found) if looked_at == MOST_CANDIDATES else found, None
     start = {"$and": [wanted, _start(sort, paging.cursor)]} if paging.cursor else wanted
     page = [{"$match": start}, order, {"$limit": paging.size + 1}]
     return _cut(await (await collection.aggregate([*candidates, *page])).to_list(), sort, paging)

@@ -4,7 +4,7 @@ import asyncio
 import statistics
 
 from scripts.measure.cases import Case
-from scripts.measure.running import Result
+from scripts.measure.running import Result, settle
 from scripts.measure.world import Process, System
 from scripts.measure.wrk import Sample, run_wrk, write_calls
 
@@ -26,6 +26,7 @@ async def measure_beside(
         await asyncio.sleep(1)
         beside = await run_wrk(api.port, reading, seconds, connections=READERS)
         await sign_ins
+        await settle(api)
         pairs.append((beside, alone))
     ratios = [alone.p99_ms / beside.p99_ms for beside, alone in pairs]
     return Result(

@@ -1,5 +1,6 @@
 """One case: a look at both answers, then product and floor by turns, so that a noisy machine is noisy for both."""
 
+import asyncio
 import statistics
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from scripts.measure.wrk import Call, Sample, run_wrk, write_calls
 COUNTED = ("find", "aggregate", "count", "distinct", "getMore", "insert", "update", "delete", "findAndModify")
 COUNTED_TOO = ("commitTransaction", "abortTransaction")
 LOOKS = 10
+SETTLING_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,23 @@ async def measure(system: System, case: Case, api: Process, floor: Process, roun
 
 async def one_round(system: System, case: Case, process: Process, calls: list[Call], seconds: float) -> Round:
     path = write_calls(system.directory / f"{process.name}.calls", calls)
+    await settle(process)
     before = process.cpu_seconds()
     sample = await run_wrk(process.port, path, seconds)
     if sample.refused or sample.broken or not sample.requests:
         raise SystemExit(f"{case.name}: {process.name} refused {sample.refused} and broke {sample.broken} requests.")
     return Round(sample, (process.cpu_seconds() - before) / sample.requests * 1e6)
+
+
+async def settle(process: Process) -> None:
+    """Until the process has done what those left behind who were cut off at the end of the last round."""
+    before = process.cpu_seconds()
+    while True:
+        await asyncio.sleep(SETTLING_SECONDS)
+        now = process.cpu_seconds()
+        if now - before < SETTLING_SECONDS / 10:
+            return
+        before = now
 
 
 def summarise(case: Case, product: list[Round], bare: list[Round], commands: float, floor_commands: float) -> Result:

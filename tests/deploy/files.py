@@ -13,7 +13,7 @@ import yaml
 
 from lms.cli import cli, operating, people
 
-assert (operating, people)  # They register the commands for operators.
+_REGISTERED = (operating, people)  # They bring the commands for operators.
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "scripts" / "deploy"
