@@ -96,7 +96,7 @@ async def list_courses(
 ) -> tuple[list[CourseSummary], int | None, str | None]:
     courses = Course.get_pymongo_collection()
     if search is None:
-        rows, total, cursor = await find_page(courses, wanted, sort, paging, HEAD)
+        rows, total, cursor = await find_page(courses, wanted, sort, paging, HEAD, shared=True)
     else:
         rows, total, cursor = await search_page(courses, search, wanted, sort, paging, HEAD)
     counted = await stats.get_all({row["_id"] for row in rows})

@@ -111,17 +111,37 @@ class Sort:
         return [row[name] for name, _ in self.fields]
 
 
-async def _count(keys: list[tuple[str, bytes]]) -> dict[tuple[str, bytes], int]:
-    """How many documents of a collection a filter finds, counted to just past 10,000."""
+@dataclass(frozen=True, slots=True)
+class _Find:
+    """A find that compares by what it asks for: two that are alike have one answer. `wanted` is BSON."""
 
-    async def count(name: str, wanted: bytes) -> int:
-        return await database()[name].count_documents(RawBSONDocument(wanted), limit=MAX_OFFSET + 1)
+    collection: str
+    wanted: bytes
+    projection: tuple[tuple[str, Any], ...] = ()
+    sort: tuple[tuple[str, int], ...] = ()
+    skip: int = 0
+    limit: int = 0
 
-    return dict(zip(keys, await asyncio.gather(*(count(*key) for key in keys)), strict=True))
+    async def rows(self) -> list[dict[str, Any]]:
+        found = database()[self.collection].find(RawBSONDocument(self.wanted), dict(self.projection) or None)
+        return await found.sort(list(self.sort)).skip(self.skip).limit(self.limit).to_list()
+
+    async def count(self) -> int:
+        """Counted to just past 10,000."""
+        return await database()[self.collection].count_documents(RawBSONDocument(self.wanted), limit=MAX_OFFSET + 1)
 
 
-_totals = Together(_count)
-"""Whoever asks for the same list at the same time shares its total."""
+async def _read_rows(finds: list[_Find]) -> dict[_Find, list[dict[str, Any]]]:
+    return dict(zip(finds, await asyncio.gather(*(find.rows() for find in finds)), strict=True))
+
+
+async def _read_totals(finds: list[_Find]) -> dict[_Find, int]:
+    return dict(zip(finds, await asyncio.gather(*(find.count() for find in finds)), strict=True))
+
+
+_pages = Together(_read_rows)
+"""Whoever asks for the same page at the same time shares its rows, which are not to be changed."""
+_totals = Together(_read_totals)
 
 
 async def find_page(
@@ -130,15 +150,18 @@ async def find_page(
     sort: Sort,
     paging: Paging,
     projection: Mapping[str, Any] | None = None,
+    *,
+    shared: bool = False,
 ) -> tuple[list[dict[str, Any]], int | None, str | None]:
-    """Rows, then the total (by page) or the next cursor (by cursor)."""
+    """Rows, then the total (by page) or the next cursor (by cursor). `shared` says that others ask for the same."""
     if paging.cursor is None:
-        found = collection.find(wanted, projection).sort(list(sort.fields)).skip(paging.offset).limit(paging.size)
-        rows = await found.to_list()
+        asked = bson.encode(wanted, codec_options=collection.codec_options)
+        shown = tuple((projection or {}).items())
+        page = _Find(collection.name, asked, shown, sort.fields, paging.offset, paging.size)
+        rows = (await _pages.get(page) or []) if shared else await page.rows()
         if _tells_total(rows, paging):
             return rows, paging.offset + len(rows), None
-        key = (collection.name, bson.encode(wanted, codec_options=collection.codec_options))
-        return rows, await _totals.get(key), None
+        return rows, await _totals.get(_Find(collection.name, asked)), None
     start = _start(sort, paging.cursor)
     query = {"$and": [wanted, start]} if start else wanted
     found = collection.find(query, projection).sort(list(sort.fields)).limit(paging.size + 1)

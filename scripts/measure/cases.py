@@ -13,6 +13,7 @@ from scripts.measure.world import System
 from scripts.measure.wrk import Call
 
 API = "/api/v1"
+PAGES = 5
 EXHAUSTED = "There are no free places left to enrol in; take fewer --rounds or --seconds."
 
 Calls = tuple[list[Call], list[Call]]
@@ -64,8 +65,8 @@ def cases(system: System, slots: int) -> list[Case]:
     callers = Callers(system)
     return [
         Case("null", "nothing: the way through the server", "null", None, _null(callers)),
-        Case("list-kept", "list of courses, page of 20, visitor, warm", "list", 3.0, _list(callers)),
-        Case("list", "list of courses, page of 20, visitor, nothing kept", "list", 0.8, _list(callers), cache=False),
+        Case("list-kept", "list of courses, page of 20, visitor, kept", "list", 3.0, _list(callers)),
+        Case("list", "list of courses, pages 1 to 5, nothing kept", "list", 0.8, _lists(callers), cache=False),
         Case("course", "one course with its 20 lessons", "course", 0.8, _course(callers)),
         Case("enrollments", "my enrolments", "enrollments", 0.8, _enrollments(callers)),
         Case("progress", "progress report", "progress", 0.7, _progress(callers), frozenset({"changed_at"})),
@@ -87,7 +88,14 @@ def _null(callers: Callers) -> Callable[[int], Calls]:
 
 
 def _list(callers: Callers) -> Callable[[int], Calls]:
-    return lambda _: ([Call(f"{API}/courses", address=one) for one in callers.addresses], [Call("/list")])
+    return lambda _: ([Call(f"{API}/courses", address=one) for one in callers.addresses], [Call("/list/1")])
+
+
+def _lists(callers: Callers) -> Callable[[int], Calls]:
+    """Several pages, so that not everybody asks for the same."""
+    pages = [(1 + n % PAGES, address) for n, address in enumerate(callers.addresses)]
+    product = [Call(f"{API}/courses?page={page}", address=address) for page, address in pages]
+    return lambda _: (product, [Call(f"/list/{page}") for page, _ in pages])
 
 
 def _course(callers: Callers) -> Callable[[int], Calls]:

@@ -103,9 +103,9 @@ def course_head(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def page(items: list[Any], total: int) -> dict[str, Any]:
+def page(items: list[Any], total: int, number: int = 1) -> dict[str, Any]:
     pages = -(-total // 20)
-    return {"items": items, "total": total, "page": 1, "page_size": 20, "pages": pages, "total_is_exact": True}
+    return {"items": items, "total": total, "page": number, "page_size": 20, "pages": pages, "total_is_exact": True}
 
 
 def counted(collection: str, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -118,13 +118,13 @@ async def rows_of(collection: str, pipeline: list[dict[str, Any]]) -> tuple[list
     return found[:-1], found[-1]["n"]
 
 
-@get("/list")
-async def list_courses() -> Response[bytes]:
+@get("/list/{number:int}")
+async def list_courses(number: FromPath[int]) -> Response[bytes]:
     wanted = {"status": "published"}
     order = {"$sort": {"created_at": -1, "_id": -1}}
-    pipeline = [{"$match": wanted}, order, {"$limit": 20}, {"$project": HEAD}, STATS, counted("courses", wanted)]
-    rows, total = await rows_of("courses", pipeline)
-    return answer(page([course_head(row) for row in rows], total))
+    pipeline = [{"$match": wanted}, order, {"$skip": 20 * (number - 1)}, {"$limit": 20}, {"$project": HEAD}, STATS]
+    rows, total = await rows_of("courses", [*pipeline, counted("courses", wanted)])
+    return answer(page([course_head(row) for row in rows], total, number))
 
 
 @get("/course/{course_id:uuid}")
