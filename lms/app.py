@@ -88,6 +88,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             gc.collect()
             gc.freeze()
             yield
+            gc.unfreeze()
         await accelerator.close()
         passwords.close()
 

@@ -77,7 +77,7 @@ class SessionVerdicts:
         return epoch
 
     def forget(self, *session_ids: UUID) -> None:
-        """Called where a session ends, so that this process knows at once."""
+        """Called where a session ends, so that this process need not wait until its verdict is old."""
         for session_id in session_ids:
             self._recent.pop(session_id, None)
 

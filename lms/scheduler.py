@@ -21,7 +21,7 @@ from lms.metrics import mark_started
 from lms.outbox.documents import Event
 from lms.settings import Settings
 from lms.transactions import Session, database, in_transaction
-from lms.worker import mongodb_state, stop_on_signals
+from lms.worker import mongodb_states, stop_on_signals
 
 SCHEDULES = {cleanup_expired_tokens.name: 3600, update_course_statistics.name: 300}
 """Job name to interval in seconds."""
@@ -97,6 +97,7 @@ def _claim(name: str, slot: int) -> Callable[[Session], Awaitable[int]]:
 
 def _check(stop: asyncio.Event) -> Callable[[], Awaitable[Parts]]:
     async def check() -> Parts:
-        return {"mongodb": await mongodb_state(), "process": "down" if stop.is_set() else "ok"}
+        mongodb, schema = await mongodb_states()
+        return {"mongodb": mongodb, "schema": schema, "process": "down" if stop.is_set() else "ok"}
 
     return check

@@ -12,7 +12,7 @@ from lms.settings import SECRETS, Settings
 def rows(settings: Settings) -> list[dict[str, Any]]:
     """Each variable's name, value here and meaning; of a secret only whether it is set."""
     return [
-        {"name": _variable(name), "value": _shown(getattr(settings, name)), "description": field.description}
+        {"name": _variable(name), "value": _shown(getattr(settings, name), field), "description": field.description}
         for name, field in Settings.model_fields.items()
     ]
 
@@ -30,17 +30,19 @@ def _variable(name: str) -> str:
     return f"LMS_{name.upper()}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, field: FieldInfo) -> str:
     if isinstance(value, SecretStr):
         return "(set)" if value.get_secret_value() else "(not set)"
     if isinstance(value, list):
         return ",".join(map(str, value))
-    # An address may hold a password.
-    return redact(str(value)) if value is not None else ""
+    if value is None:
+        return ""
+    # What may hold a password is left out of the model's own text as well.
+    return str(value) if field.repr else redact(str(value))
 
 
 def _default(name: str, field: FieldInfo) -> str:
     if name in SECRETS:
         return "made in development"
-    text = "" if isinstance(field.default, SecretStr) else _shown(field.default)
+    text = "" if isinstance(field.default, SecretStr) else _shown(field.default, field)
     return f"`{text}`" if text else "none"

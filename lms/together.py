@@ -5,11 +5,13 @@ that was under way before it was asked for: it sees everything that was written 
 """
 
 import asyncio
+import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -20,6 +22,10 @@ MOST = 100
 _Asked = tuple[Collection[K], asyncio.Future[Mapping[K, V]]]
 
 
+class TryAlone(Exception):
+    """Raised by a read that does not want to wait in company: each of its questions is asked alone."""
+
+
 class Together(Generic[K, V]):
     """`read` gets distinct keys and gives what it found by key."""
 
@@ -27,6 +33,7 @@ class Together(Generic[K, V]):
         self._read = read
         self._waiting: deque[_Asked[K, V]] = deque()
         self._reading: asyncio.Task[None] | None = None
+        self._alone: set[asyncio.Task[None]] = set()
 
     async def get(self, key: K) -> V | None:
         """What stands under `key`, shared with whoever asked for the same: not to be changed. Raises what `read` raises
@@ -36,44 +43,62 @@ class Together(Generic[K, V]):
 
     async def get_all(self, keys: Collection[K]) -> Mapping[K, V]:
         """What was found, of `keys` at least."""
+        if not keys:
+            return {}
         answer: asyncio.Future[Mapping[K, V]] = asyncio.get_running_loop().create_future()
         self._waiting.append((keys, answer))
         if self._reading is None:
-            self._reading = asyncio.create_task(self._read_until_nobody_waits())
+            self._reading = _in_nobodys_context(self._read_until_nobody_waits())
         return await answer
 
     async def _read_until_nobody_waits(self) -> None:
         try:
-            while self._waiting:
-                await self._answer(self._next_batch())
+            while batch := self._next_batch():
+                await self._answer(batch)
         finally:
             self._reading = None
 
     def _next_batch(self) -> list[_Asked[K, V]]:
-        batch, count = [self._waiting.popleft()], 0
-        while self._waiting and (count := count + len(batch[-1][0])) < MOST:
-            batch.append(self._waiting.popleft())
+        batch: list[_Asked[K, V]] = []
+        count = 0
+        while self._waiting and count < MOST:
+            asked = self._waiting.popleft()
+            # Whoever was cancelled meanwhile needs no answer.
+            if not asked[1].done():
+                batch.append(asked)
+                count += len(asked[0])
         return batch
 
     async def _answer(self, batch: list[_Asked[K, V]]) -> None:
         try:
             found = await self._read(list({key: None for keys, _ in batch for key in keys}))
         except Exception as error:  # noqa: BLE001 - it is handed to those who asked
-            await self._answer_failure(batch, error)
+            self._fail(batch, error)
             return
         for _, answer in batch:
-            # Whoever was cancelled meanwhile does not mind.
             if not answer.done():
                 answer.set_result(found)
 
-    async def _answer_failure(self, batch: list[_Asked[K, V]], error: Exception) -> None:
-        """A bad key must not fail its neighbours: each is asked for alone, and then it is known whose error it is."""
-        if len(batch) > 1:
-            await asyncio.gather(*(self._answer([asked]) for asked in batch))
+    def _fail(self, batch: list[_Asked[K, V]], error: Exception) -> None:
+        """A bad key must not fail its neighbours, nor hold up those who come next; an outage is everybody's."""
+        if len(batch) > 1 and not _is_everybodys(error):
+            for asked in batch:
+                task = _in_nobodys_context(self._answer([asked]))
+                self._alone.add(task)
+                task.add_done_callback(self._alone.discard)
             return
         for _, answer in batch:
             if not answer.done():
                 answer.set_exception(error)
+
+
+def _is_everybodys(error: Exception) -> bool:
+    return isinstance(error, ConnectionFailure) or (isinstance(error, PyMongoError) and error.timeout)
+
+
+def _in_nobodys_context(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """The deadline of whoever asks first, which the driver keeps in the context, is not that of the others."""
+    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
 async def by_id(

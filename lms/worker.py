@@ -19,6 +19,7 @@ from lms.database import connect
 from lms.health_server import LOOPBACK, Parts, health_server
 from lms.mail import Mailer
 from lms.metrics import mark_started
+from lms.migrations import is_migrated
 from lms.outbox.jobs import JobContext, run_job
 from lms.outbox.relay import Relay
 from lms.settings import Settings
@@ -101,19 +102,20 @@ async def _receive(broker: ReliableStreamBroker, settings: Settings, stop: async
 
 def _check(broker: ReliableStreamBroker, stop: asyncio.Event) -> Callable[[], Awaitable[Parts]]:
     async def check() -> Parts:
-        mongodb, redis = await asyncio.gather(mongodb_state(), _redis_state(broker))
-        return {"mongodb": mongodb, "redis": redis, "process": "down" if stop.is_set() else "ok"}
+        (mongodb, schema), redis = await asyncio.gather(mongodb_states(), _redis_state(broker))
+        process = "down" if stop.is_set() else "ok"
+        return {"mongodb": mongodb, "schema": schema, "redis": redis, "process": process}
 
     return check
 
 
-async def mongodb_state() -> str:
+async def mongodb_states() -> tuple[str, str]:
+    """Of the server, and of what `lms migrate` makes there."""
     try:
         async with asyncio.timeout(0.5):
-            await database().client.admin.command("ping")
+            return "ok", "ok" if await is_migrated(database()) else "down"
     except (PyMongoError, TimeoutError):
-        return "down"
-    return "ok"
+        return "down", "down"
 
 
 async def _redis_state(broker: ReliableStreamBroker) -> str:

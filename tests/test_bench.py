@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scripts.measure.report import as_table
-from scripts.measure.running import Result
+from scripts.measure.report import BEGIN, COLUMNS, END, Report, as_table, write_readme
+from scripts.measure.running import NAMES, Result
 
 ROOT = Path(__file__).parents[1]
 KEYS = {
@@ -88,3 +88,21 @@ async def test_a_case_that_there_is_not_is_refused() -> None:
 def test_the_table_has_what_was_measured_and_leaves_out_what_was_not() -> None:
     line = as_table([a_result()]).splitlines()[-1]
     assert line == "| a list | 1,234 | 7.0 |  | 236 | 0 | 921 | 1 | **1.34** | 1.20 to 1.50 | 0.8 |"
+
+
+def test_the_readme_has_a_table_that_it_made() -> None:
+    _, rest = (ROOT / "README.md").read_text(encoding="utf-8").split(BEGIN)
+    table = rest.split(END)[0].strip().splitlines()
+    assert table[0] == f"| {' | '.join(COLUMNS)} |"
+    assert len([line for line in table if line.startswith("| ")]) == 2 + len(NAMES)
+    assert "The API was ready" in table[-1]
+
+
+def test_a_new_table_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_readme(Report(enrollments=1500, start_seconds=1.2, api_mebibytes=99.6, results=[a_result()]), readme)
+    lines = readme.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert "old" not in lines
+    assert "1,500 enrolments. The API was ready 1.20 s after its start; after this it has 100 MiB." in lines

@@ -110,7 +110,6 @@ async def test_a_hash_from_before_the_cost_was_raised_takes_as_long_as_all_other
     assert (costs, sum(2**cost for cost in costs)) == ([4, 4, 5, 6], 2**7)
     assert raised.is_outdated(stored)
     assert not passwords.is_outdated(stored)
-    assert not raised_to(4).is_outdated(await raised.hash("correct horse battery"))
     raised.close()
 
 
@@ -157,3 +156,20 @@ async def test_the_list_is_read_when_first_needed_and_never_on_the_loop(
     await passwords.is_common("password1")
     await passwords.is_common("password2")
     assert [name.partition("_")[0] for name in readers] == ["bcrypt"]
+
+
+async def test_where_a_sandbox_forbids_to_give_way_passwords_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(module.os, "setpriority", forbid)
+    passwords = Passwords(load_settings(GIVEN))
+    assert await passwords.check("correct horse battery", await passwords.hash("correct horse battery"))
+    passwords.close()
+
+
+async def test_a_hash_is_outdated_when_the_cost_was_raised_and_when_it_was_lowered(passwords: Passwords) -> None:
+    stored = await passwords.hash("correct horse battery")
+    assert not passwords.is_outdated(stored)
+    for other in (3, 5):
+        assert passwords.is_outdated(stored.replace("$04$", f"$0{other}$"))

@@ -34,6 +34,7 @@ def test_the_table_has_every_setting_with_its_meaning() -> None:
     [
         ("LMS_BCRYPT_COST", "`12`"),
         ("LMS_MONGODB_URL", "`mongodb://127.0.0.1:27017`"),
+        ("LMS_LINK_RESET", "`/reset-password#token={token}`"),
         ("LMS_CORS_ORIGINS", "none"),
         ("LMS_CERTIFICATE_FONTS", "none"),
         ("LMS_METRICS_TOKEN", "none"),

@@ -1,9 +1,12 @@
 import asyncio
 from collections.abc import Mapping
 
+import pymongo
 import pytest
+from pymongo import _csot
+from pymongo.errors import AutoReconnect
 
-from lms.together import MOST, Together
+from lms.together import MOST, Together, TryAlone
 
 
 class Store:
@@ -106,3 +109,73 @@ def test_it_works_in_the_next_event_loop_when_the_last_one_ended_in_the_middle()
 
     asyncio.run(give_up())
     assert asyncio.run(ask()) == 8
+
+
+async def test_an_outage_is_everybodys_at_once() -> None:
+    reads = 0
+
+    async def read(_: list[int]) -> Mapping[int, int]:
+        nonlocal reads
+        reads += 1
+        raise AutoReconnect("gone")
+
+    together = Together(read)
+    answers = await asyncio.gather(*map(together.get, range(20)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {AutoReconnect}
+    assert reads == 1
+
+
+async def test_what_has_to_be_asked_alone_holds_nobody_up() -> None:
+    stuck = asyncio.Event()
+
+    async def read(keys: list[int]) -> Mapping[int, int]:
+        if 13 in keys and len(keys) > 1:
+            raise TryAlone
+        if 13 in keys:
+            await stuck.wait()
+        return {key: 2 * key for key in keys}
+
+    together = Together(read)
+    asked = [asyncio.create_task(together.get(key)) for key in (2, 13, 4)]
+    assert [await asked[0], await asked[2]] == [4, 8]
+    # While one waits, those who come later are answered.
+    assert await asyncio.gather(*map(together.get, (6, 8))) == [12, 16]
+    assert not asked[1].done()
+    stuck.set()
+    assert await asked[1] == 26
+
+
+async def test_the_deadline_of_who_asks_first_is_not_that_of_the_others() -> None:
+    remaining: list[float | None] = []
+
+    async def read(keys: list[int]) -> Mapping[int, int]:
+        remaining.append(_csot.remaining())
+        return {key: key for key in keys}
+
+    together = Together(read)
+    with pymongo.timeout(0.2):
+        assert _csot.remaining() is not None
+        assert await together.get(1) == 1
+    assert remaining == [None]
+
+
+async def test_who_went_away_is_not_asked_for() -> None:
+    store = Store()
+    together = Together(store.read)
+    store.let.clear()
+    first = asyncio.create_task(together.get(2))
+    await store.asked.wait()
+    gone = asyncio.create_task(together.get(4))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait({gone})
+    store.let.set()
+    assert await first == 4
+    assert await together.get(6) == 12
+    assert store.reads == [[2], [6]]
+
+
+async def test_for_no_keys_nothing_is_read() -> None:
+    store = Store()
+    assert await Together(store.read).get_all([]) == {}
+    assert store.reads == []

@@ -224,11 +224,21 @@ async def test_a_job_whose_outcome_cannot_be_recorded_is_told_of_and_comes_again
 async def test_readiness_tells_of_each_part(database: Database, open_worker: OpenWorker) -> None:
     stop = asyncio.Event()
     good, bad = open_worker(), open_worker(redis_url=f"redis://127.0.0.1:{free_port()}/0")
-    assert await worker._check(good.broker, stop)() == {"mongodb": "ok", "redis": "ok", "process": "ok"}
-    assert await worker._check(bad.broker, stop)() == {"mongodb": "ok", "redis": "degraded", "process": "ok"}
+    assert await worker._check(good.broker, stop)() == {"mongodb": "ok", "schema": "ok", "redis": "ok", "process": "ok"}
+    assert await worker._check(bad.broker, stop)() == {
+        "mongodb": "ok",
+        "schema": "ok",
+        "redis": "degraded",
+        "process": "ok",
+    }
     async with without_mongodb(database):
         stop.set()
-        assert await worker._check(good.broker, stop)() == {"mongodb": "down", "redis": "ok", "process": "down"}
+        assert await worker._check(good.broker, stop)() == {
+            "mongodb": "down",
+            "schema": "down",
+            "redis": "ok",
+            "process": "down",
+        }
 
 
 async def test_a_frozen_redis_is_told_of_in_time(open_worker: OpenWorker, tmp_path: Path) -> None:

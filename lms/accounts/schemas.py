@@ -9,7 +9,9 @@ from lms.accounts.documents import Role
 from lms.schemas import Input, Moment, Output
 
 # What an address may have unquoted (RFC 5322 3.2.3, and RFC 6531 for other scripts), without what headers decode.
-_ATOM = r"(?:(?!=\?)[^@\s\x00-\x20\x7f()<>\[\]:;,\\\".])"
+# No control or direction characters in either: they would command terminals, or turn what stands beside them around.
+_HIDDEN = r"\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_ATOM = rf"(?:(?!=\?)[^@\s\x00-\x20{_HIDDEN}()<>\[\]:;,\\\".])"
 EmailText = Annotated[
     str,
     Meta(
@@ -23,7 +25,10 @@ FullName = Annotated[
     str,
     Meta(
         max_length=200,
-        pattern=r"^\s*[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,118}[^\s\x00-\x1f\x7f])?\s*$",
+        pattern=(
+            rf"^(?=.*[^\s\u200b-\u200f\u2060\ufeff])\s*[^\s\x00-\x1f{_HIDDEN}]"
+            rf"(?:[^\x00-\x1f{_HIDDEN}]{{0,118}}[^\s\x00-\x1f{_HIDDEN}])?\s*$"
+        ),
         description="1 to 120 characters after trimming, as it will stand on certificates.",
         examples=["Sam Okafor"],
     ),

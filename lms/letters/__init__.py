@@ -42,14 +42,17 @@ def _greeting(words: str, name: str, end: str) -> str:
 
 
 def welcome(name: str, school: str, link: str, verify_link: str | None = None) -> Letter:
-    verify = () if verify_link is None else ("First confirm below that this address is yours.",)
+    verify = (
+        "First confirm below that this address is yours.",
+        "If you did not sign up there, do not confirm it and simply ignore this mail.",
+    )
     return Letter(
         subject=f"Welcome to {school}",
         greeting=_greeting("Hello", name, ","),
         paragraphs=(
             f"Your account at {school} is ready. Sign in with this email address and the password you chose.",
             "Pick a course, go at your own pace, and when you finish it your certificate comes by mail.",
-            *verify,
+            *(verify if verify_link else ()),
         ),
         school=school,
         action=("Confirm the address", verify_link) if verify_link else ("See the courses", link),

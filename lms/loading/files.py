@@ -6,6 +6,8 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from lms.loading.faults import Faults, Place
 
+DEEPEST = 100
+"""Folders in a path, beyond which it is not gone through one by one."""
 MAX_FILE_BYTES = 2 * 1024 * 1024
 
 
@@ -14,7 +16,7 @@ class SourceFolder:
 
     def __init__(self, path: Path, prefix: str = "") -> None:
         self.path = path
-        self.prefix = str(PurePosixPath(prefix)) if prefix else ""
+        self.prefix = "" if prefix in {"", "."} else str(PurePosixPath(prefix))
         self._real = path.resolve()
         self._held: dict[str, bool] = {}
 
@@ -31,6 +33,8 @@ class SourceFolder:
 
     def holds(self, file: str) -> bool:
         """Whether `file`, links followed, lies in this folder. Looked up once."""
+        if file.count("/") > DEEPEST:
+            return self._leads_inside(file)
         if file not in self._held:
             self._held[file] = self._lies_inside(file)
         return self._held[file]

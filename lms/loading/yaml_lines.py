@@ -61,7 +61,7 @@ def _is_flat(text: str) -> bool:
     if "&" in text or "*" in text:
         return False
     # Every level takes a line of its own, or one of these, which can open two.
-    return text.count("\n") + 2 * sum(map(text.count, "[{-?")) < MAX_DEPTH
+    return sum(map(text.count, "\n\x85\u2028\u2029")) + 2 * sum(map(text.count, "[{-?")) < MAX_DEPTH
 
 
 class _Reader:

@@ -77,7 +77,13 @@ class Event(BaseDocument):
         """Record the only job as done and become the next event of a chain, under the same id, in the transaction of
         the job's effect. True only for the call that did it.
         """
-        fresh: dict[str, Any] = {"attempts": 0, "due": utc_now(), "not_before": {}, "last_error": None}
+        fresh: dict[str, Any] = {
+            "attempts": 0,
+            "due": utc_now(),
+            "not_before": {},
+            "last_error": None,
+            "failed_at": None,
+        }
         following = {"kind": kind, "data": data, "todo": jobs, **fresh}
         rows = self.get_pymongo_collection()
         mine = {"_id": self.id, "bucket": self.bucket, "todo": [job_name]}

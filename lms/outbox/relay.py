@@ -60,7 +60,8 @@ class Relay:
         for position, row in enumerate(leased):
             try:
                 await self._enqueue(row)
-            except NOT_SENT:
+            except (*NOT_SENT, asyncio.CancelledError):
+                # Also where this worker stops. After a kill they are due again when the lease ends.
                 await self._give_back(leased[position:], until)
                 raise
             if position % 10 == 0:

@@ -6,6 +6,7 @@ the pepper. bcrypt releases the GIL, so as many threads as cores keep the event 
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -25,6 +26,7 @@ VERSION = "v1$"
 COMMON = Path(__file__).with_name("common.txt")
 
 
+MOST_THREADS = 8
 PATIENCE = 10
 """How far behind the event loop a password may stand, in steps of niceness: it gets what the others leave."""
 
@@ -32,7 +34,15 @@ PATIENCE = 10
 def _give_way() -> None:
     """A quarter of a second of arithmetic must not hold up the many short requests. Only Linux knows nice threads."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PATIENCE)
+        # A sandbox may forbid it; then a password is as urgent as all else, which is better than no passwords.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PATIENCE)
+
+
+def _threads() -> int:
+    """As many as there are cores for this process; more processes share a machine with many."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, MOST_THREADS)
 
 
 class Passwords:
@@ -41,7 +51,7 @@ class Passwords:
     def __init__(self, settings: Settings) -> None:
         self._pepper = settings.password_pepper.get_secret_value().encode()
         self._cost = settings.bcrypt_cost
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="bcrypt", initializer=_give_way)
+        self._threads = ThreadPoolExecutor(_threads(), thread_name_prefix="bcrypt", initializer=_give_way)
         # Checked against where the account is unknown, so that both answers do the same work. No password has it.
         self._nobody = VERSION + bcrypt.hashpw(os.urandom(32).hex().encode(), bcrypt.gensalt(self._cost)).decode()
 
@@ -54,8 +64,8 @@ class Passwords:
         return await asyncio.get_running_loop().run_in_executor(self._threads, is_common, password)
 
     def is_outdated(self, stored: str) -> bool:
-        """Whether the cost was raised since it was hashed."""
-        return _cost_of(stored) < self._cost
+        """Whether the cost was changed since it was hashed."""
+        return _cost_of(stored) != self._cost
 
     async def check(self, password: str, stored: str | None) -> bool:
         """Whether `password` is the one behind `stored`; False, after the same work, where nothing is stored."""

@@ -1,5 +1,6 @@
 """Getting back in, and changing what one signs in with."""
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -139,12 +140,15 @@ async def change_password(accounts: Accounts, caller: Caller, data: PasswordChan
         accounts.passwords, data.new_password, "#/new_password", user.email, user.full_name
     )
 
+    # Anybody can sign up a stranger's address; its owner is told of changes, but not flooded with them.
+    is_told = user.verified or await accounts.mail_limit.allows(user.email)
+
     async def write(session: Session) -> tuple[User, SignIn, list[UUID]]:
         current = await User.find_one({"_id": user.id, "active": True}, session=session)
         if current is None or current.password_rev != user.password_rev:
             # Somebody else was faster, and the password that was given is no longer the current one.
             raise WrongPassword
-        changed = await _set_password(current, {"password_hash": password_hash}, session)
+        changed = await _set_password(current, {"password_hash": password_hash}, session, is_told=is_told)
         kept = await _keep_session(caller, changed.password_rev, session)
         return changed, kept, await end_sessions({"user_id": user.id, "_id": {"$ne": kept.id}}, session)
 
@@ -159,7 +163,8 @@ async def change_email(accounts: Accounts, caller: Caller, data: EmailChange) ->
     email = normal_email(data.new_email)
     if email == user.email:
         raise SameAddress
-    if not (await accounts.mail_limit.allows(email) and await accounts.mail_limit.allows(user.email)):
+    # By whom it is asked and not by the own address, which strangers can use up by asking for resets.
+    if not (await accounts.mail_limit.allows(str(user.id)) and await accounts.mail_limit.allows(email)):
         return
     nonce, settings = new_nonce(), accounts.settings
     link = MailedLink(
@@ -213,12 +218,13 @@ async def _confirmed(accounts: Accounts, caller: Caller, password: str) -> User:
     return user
 
 
-async def _set_password(user: User, values: dict[str, Any], session: Session) -> User:
+async def _set_password(user: User, values: dict[str, Any], session: Session, *, is_told: bool = True) -> User:
     """Ends whatever was made under the password before, and tells its owner by mail."""
     change = {"$set": values, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}}
     changed = await _change_user(user.id, change, session)
-    job = send_password_changed_email.name
-    await Event.emit(session, "user.password_changed", [job], user_id=str(user.id))
+    if is_told:
+        job = send_password_changed_email.name
+        await Event.emit(session, "user.password_changed", [job], user_id=str(user.id))
     return changed
 
 
@@ -232,7 +238,11 @@ async def _change_user(user_id: UUID, change: dict[str, Any], session: Session) 
 async def _keep_session(caller: Caller, password_rev: int, session: Session) -> SignIn:
     raw = await SignIn.get_pymongo_collection().find_one_and_update(
         {"_id": caller.session_id, "user_id": caller.id, "ended_at": None},
-        {"$set": {"password_rev": password_rev}},
+        {
+            # A copy of the refresh token, which may be why the password is changed, is worth nothing from now on.
+            "$set": {"password_rev": password_rev, "nonce": secrets.token_urlsafe(16), "rotated_at": utc_now()},
+            "$inc": {"generation": 1},
+        },
         return_document=ReturnDocument.AFTER,
         session=session,
     )

@@ -12,16 +12,12 @@ from scripts.measure.hot_report import explain_hot
 from scripts.measure.jobs import measure_jobs
 from scripts.measure.loading import measure_load
 from scripts.measure.profiling import profile
-from scripts.measure.report import Report, print_report, write_json
-from scripts.measure.running import Result, measure
-from scripts.measure.world import Process, System, system
+from scripts.measure.report import Report, as_text, write_json, write_readme
+from scripts.measure.running import NAMES, Result, measure
+from scripts.measure.world import ROOT, Process, System, system
 from scripts.measure.wrk import find_wrk
 
 BATCHES = {"jobs": measure_jobs, "load": measure_load}
-NAMES = (
-    *("null", "list-kept", "list", "course", "enrollments", "progress", "enroll", "login", "beside"),
-    *BATCHES,
-)
 SMALLEST = 1_500
 
 
@@ -40,6 +36,7 @@ class Options:
 @click.option("--seconds", type=click.IntRange(1, 60), default=3, show_default=True, help="Length of a round.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the results here.")
 @click.option("--profile", "profiled", type=click.Choice(NAMES[:8]), help="Only draw its flame graph in .lms/profiles.")
+@click.option("--readme", is_flag=True, help="Put the table into the README.")
 @click.option("--explain", is_flag=True, help="Instead judge what each hot request asks of the database.")
 def bench(
     scale: int,
@@ -50,10 +47,13 @@ def bench(
     profiled: str | None,
     *,
     explain: bool,
+    readme: bool,
 ) -> None:
     """Measure the product beside its floor, on servers of its own and with production defaults."""
     if explain and names:
         raise click.UsageError("--explain goes through the whole hot list, not through cases.")
+    if readme and names:
+        raise click.UsageError("The README has all cases.")
     if explain:
         raise SystemExit(explain_hot(scale, file))
     find_wrk()
@@ -61,9 +61,11 @@ def bench(
         asyncio.run(_profile(scale, profiled))
         return
     report = asyncio.run(_run(Options(scale, names or NAMES, rounds, seconds)))
-    print_report(report)
+    click.echo(as_text(report))
     if file is not None:
         write_json(report, file)
+    if readme:
+        write_readme(report, ROOT / "README.md")
 
 
 async def _run(options: Options) -> Report:

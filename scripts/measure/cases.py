@@ -146,7 +146,7 @@ def _enroll(callers: Callers, slots: int) -> Callable[[int], Calls]:
     """Each round has places of its own, the product's and the floor's apart."""
     world, pairs = callers.world, callers.pairs()
     # All first places, then all second ones: neighbours are different students.
-    places = [(n, free_courses(n)[depth]) for depth in range(150) for n in range(len(pairs))]
+    places = [(n, free_courses(world.numbers[n])[depth]) for depth in range(150) for n in range(len(pairs))]
 
     def calls(number: int) -> Calls:
         mine = places[2 * number * slots : 2 * (number + 1) * slots]

@@ -8,6 +8,7 @@ import rich_click as click
 
 from scripts.measure.running import Result
 
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 COLUMNS = ("case", "rate/s", "p50 ms", "p99 ms", "CPU µs", "commands", "floor/s", "floor's", "ratio", "spread", "aim")
 
 
@@ -51,12 +52,18 @@ def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def print_report(report: Report) -> None:
-    click.echo(as_table(report.results))
+def as_text(report: Report) -> str:
     start, memory = f"{report.start_seconds:.2f} s", f"{report.api_mebibytes:.0f} MiB"
-    click.echo(
-        f"\n{report.enrollments:,} enrolments. The API was ready {start} after its start; after this it has {memory}."
-    )
+    told = f"{report.enrollments:,} enrolments. The API was ready {start} after its start; after this it has {memory}."
+    return f"{as_table(report.results)}\n\n{told}"
+
+
+def write_readme(report: Report, readme: Path) -> None:
+    """Put the table where the README has the one before."""
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    readme.write_text(f"{before}{BEGIN}\n{as_text(report)}\n{END}{after}", encoding="utf-8")
 
 
 def write_json(report: Report, path: Path) -> None:

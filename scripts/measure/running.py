@@ -16,6 +16,11 @@ from scripts.measure.wrk import Call, Sample, run_wrk, write_calls
 
 COUNTED = ("find", "aggregate", "count", "distinct", "getMore", "insert", "update", "delete", "findAndModify")
 COUNTED_TOO = ("commitTransaction", "abortTransaction")
+NAMES = (
+    *("null", "list-kept", "list", "course", "enrollments", "progress", "enroll", "login"),
+    *("beside", "jobs", "load"),
+)
+"""Of all cases; those of the first line are over HTTP, one by one."""
 LOOKS = 10
 SETTLING_SECONDS = 0.3
 

@@ -45,10 +45,13 @@ _CREATED = datetime(1987, 6, 5, 4, 3, 21, 987_000, tzinfo=UTC)
 
 @dataclass(slots=True)
 class World:
-    """What was made. `enrollments` has (enrolment, course index) by the index of an active student."""
+    """What was made. `numbers` are those of the active students among all; `enrollments` has (enrolment, course index)
+    by the index of an active student.
+    """
 
     instructor_id: UUID
     courses: list[dict[str, Any]]
+    numbers: list[int] = field(default_factory=list[int])
     students: list[UUID] = field(default_factory=list[UUID])
     emails: list[str] = field(default_factory=list[str])
     enrollments: list[list[tuple[UUID, int]]] = field(default_factory=list[list[tuple[UUID, int]]])
@@ -82,6 +85,7 @@ async def _students(database: Database, world: World, people: int, password_hash
         await database["enrollments"].insert_many(made, ordered=False)  # pyright: ignore[reportArgumentType]
         for n, person, mine in zip(batch, persons, enrolled, strict=True):
             if n % step == 0 and len(world.students) < STUDENTS:
+                world.numbers.append(n)
                 world.students.append(person["_id"])
                 world.emails.append(person["email"])
                 world.enrollments.append(mine)
@@ -101,7 +105,7 @@ def _chosen(number: int) -> list[int]:
 
 
 def free_courses(number: int) -> list[int]:
-    """Which courses an active student is not in, as indexes."""
+    """Which courses the student of this number is not in, as indexes."""
     taken = set(_chosen(number))
     return [index for index in range(COURSES) if index not in taken]
 

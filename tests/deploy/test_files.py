@@ -1,5 +1,6 @@
 """Dockerfile, compose.yaml, manifests and units: right by their linters, and true to what they start."""
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lms import __version__
+from lms import __version__, passwords
 from lms.embedded import TRANSACTION_SECONDS
 from lms.keys import new_secrets
 from lms.settings import Settings, load_settings
@@ -77,6 +78,13 @@ def test_units_are_as_systemd_wants_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("run", RUNS, ids=[run.where for run in RUNS])
 def test_what_is_started_exists_with_its_options(run: Run) -> None:
     understood(run.arguments)
+
+
+def test_the_api_may_let_its_password_threads_give_way() -> None:
+    """A system call that a unit does not allow ends the process."""
+    assert "setpriority" in inspect.getsource(passwords)
+    filters = unit(DEPLOY / "systemd" / "lms-api.service")["Service"]["SystemCallFilter"]
+    assert filters.index("setpriority") > filters.index("~@privileged @resources")
 
 
 @pytest.mark.parametrize("path", [ROOT / "Dockerfile", COMPOSE, *MANIFESTS, *(DEPLOY / "systemd").iterdir()], ids=str)

@@ -1,8 +1,11 @@
 import asyncio
+import time
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import User
 from lms.courses.documents import Course
@@ -98,3 +101,22 @@ async def test_the_last_lessons_completed_at_once_complete_the_enrolment_once(ti
     assert commands.writes.count("insert outbox") == 1
     shown = (await tides.clients[0].get(f"/enrollments/{tides.enrollments[0]}")).json()
     assert (shown["status"], shown["percent"]) == ("completed", 100)
+
+
+async def test_an_enrolment_that_is_held_holds_up_nobody_elses_reports(
+    tides: Class, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    lesson = tides.course.lessons[0].id
+    held = {"_id": UUID(tides.enrollments[0])}
+    async with database.client.start_session() as session:
+        await session.start_transaction()
+        await database["enrollments"].update_one(held, {"$set": {"grade": 1.0}}, session=session)
+        stuck = asyncio.create_task(tides.report(0, lesson, state="completed"))
+        started = time.monotonic()
+        while time.monotonic() - started < 1.5:
+            others = await asyncio.gather(*(tides.report(n, lesson, state="in_progress") for n in range(1, 6)))
+            assert {answer.status_code for answer in others} == {200}
+            # Half a second in its company, and then alone; without that it is the eight seconds of two time-outs.
+            assert time.monotonic() - started < 3.5
+        await session.abort_transaction()
+    assert (await stuck).status_code == 200

@@ -98,3 +98,26 @@ def test_a_file_that_cannot_be_read_is_a_fault() -> None:
     faults = Faults()
     assert SourceFolder(Path("/proc/self")).read("mem", faults) is None
     assert places(faults.errors) == [("mem", 1, 1, "unreadable")]
+
+
+@pytest.mark.parametrize("deep", [50, 101, 3000])
+def test_a_path_of_many_folders_is_no_trouble(tmp_path: Path, deep: int) -> None:
+    faults = Faults()
+    folder = SourceFolder(tmp_path)
+    assert folder.read("a/" * deep + "x.md", faults) is None
+    assert [fault.code for fault in faults.errors] in (["missing_file"], ["outside_source"])
+
+
+def test_a_folder_that_is_a_link_holds_what_it_leads_to(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "course", tmp_path / "elsewhere"
+    (inside / "real").mkdir(parents=True)
+    outside.mkdir()
+    for folder in (inside / "real", outside):
+        (folder / "x.md").write_text("text")
+    (inside / "near").symlink_to(inside / "real")
+    (inside / "far").symlink_to(outside)
+    folder = SourceFolder(inside)
+    held = {
+        name: folder.holds(name) for name in ("near/x.md", "far/x.md", "real/../../elsewhere/x.md", f"{outside}/x.md")
+    }
+    assert held == {"near/x.md": True, "far/x.md": False, "real/../../elsewhere/x.md": False, f"{outside}/x.md": False}

@@ -112,3 +112,17 @@ def test_aliases_cannot_unfold_to_more_than_memory() -> None:
 def test_no_text_breaks_the_reader(text: str) -> None:
     document, faults = read(text)
     assert (document is None) == bool(faults)
+
+
+@pytest.mark.parametrize("end", ["\n", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("levels", [45, 400])
+def test_no_kind_of_line_end_hides_how_deep_it_goes(end: str, levels: int) -> None:
+    text = end.join(" " * level + "a:" for level in range(levels))
+    document, faults = read(text)
+    assert document is None
+    assert [code for _, _, _, code in faults] == ["yaml_too_deep"]
+
+
+@pytest.mark.parametrize("text", ["- " * 50 + "x", "? " * 50 + "x", "a: " + "[{b: " * 25 + "1" + "}]" * 25])
+def test_depth_on_one_line_is_seen(text: str) -> None:
+    assert [code for _, _, _, code in read(text)[1]] == ["yaml_too_deep"]

@@ -218,3 +218,26 @@ async def test_while_mongodb_is_away_the_relay_waits_and_then_goes_on(
         await bind(database)
         await until(lambda: len(queue.sent) == 1)
         await until(lambda: relay.away is None)
+
+
+async def test_a_relay_that_is_stopped_gives_back_what_it_did_not_send(
+    queue: Queue, context: JobContext, held_clock: HeldClock
+) -> None:
+    events = [await emitted("one") for _ in range(5)]
+    sending = asyncio.Event()
+
+    async def send(name: str, event_id: str) -> None:
+        if len(queue.sent) == 2:
+            sending.set()
+            await asyncio.Event().wait()
+        await queue.send(name, event_id)
+
+    work = asyncio.create_task(Relay(context, send).pass_on())
+    await sending.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    sent = list(queue.sent)
+    await Relay(context, queue.send).pass_on()
+    assert sorted(queue.sent) == sorted(("one", str(event.id)) for event in events)
+    assert len(sent) == 2
