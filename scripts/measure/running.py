@@ -79,16 +79,17 @@ async def measure(system: System, case: Case, api: Process, floor: Process, roun
 
 async def one_round(system: System, case: Case, process: Process, calls: list[Call], seconds: float) -> Round:
     path = write_calls(system.directory / f"{process.name}.calls", calls)
-    await settle(process)
     before = process.cpu_seconds()
     sample = await run_wrk(process.port, path, seconds)
+    spent = process.cpu_seconds() - before
+    await settle(process)
     if sample.refused or sample.broken or not sample.requests:
         raise SystemExit(f"{case.name}: {process.name} refused {sample.refused} and broke {sample.broken} requests.")
-    return Round(sample, (process.cpu_seconds() - before) / sample.requests * 1e6)
+    return Round(sample, spent / sample.requests * 1e6)
 
 
 async def settle(process: Process) -> None:
-    """Until the process has done what those left behind who were cut off at the end of the last round."""
+    """Until the process has done what those left behind who were cut off at the end of the round."""
     before = process.cpu_seconds()
     while True:
         await asyncio.sleep(SETTLING_SECONDS)
