@@ -12,9 +12,9 @@ WORKDIR /src
 COPY requirements.build.lock.txt requirements.runtime.lock.txt ./
 RUN if [ "$CJK" != 1 ]; then sed -i '/^cvttf-notosanscjk-regular==/,/[^\\]$/d' requirements.runtime.lock.txt; fi \
   && python3 -m venv /opt/lms \
-  && /opt/lms/bin/pip install --require-hashes -r requirements.runtime.lock.txt \
+  && /opt/lms/bin/pip install --no-deps --require-hashes -r requirements.runtime.lock.txt \
   && python3 -m venv --clear build \
-  && build/bin/pip install --require-hashes -r requirements.build.lock.txt
+  && build/bin/pip install --no-deps --require-hashes -r requirements.build.lock.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY lms lms
 # pip compiles every module, since nothing can be written later; then its work is done.
