@@ -21,7 +21,19 @@ ORDER = (
     # What a feature stores, decides and shows.
     *("documents", "rules", "merging", "schemas", "page", "pdf"),
     # What every request goes through.
-    *("auth", "bodies", "problems", "requests", "etags", "lists", "kept", "idempotency", "limits", "security_headers"),
+    *(
+        "auth",
+        "bodies",
+        "problems",
+        "requests",
+        "etags",
+        "lists",
+        "searching",
+        "kept",
+        "idempotency",
+        "limits",
+        "security_headers",
+    ),
     *("health", "metrics_route", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
     # What a feature does: later, as a read, in order, and where it is reached.
     *("jobs", "relay", "queries", "tasks", "reports", "service", "listing", "controller"),

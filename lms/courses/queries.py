@@ -12,7 +12,8 @@ from lms.courses.rules import in_order, is_open, numbered
 from lms.courses.schemas import CourseRead, CourseSummary
 from lms.together import Together, by_id
 from lms.transactions import Session
-from lms.web.lists import Paging, Sort, find_page, search_page
+from lms.web.lists import Paging, Sort, find_page
+from lms.web.searching import search_page
 
 HEAD = {"modules": 0, "lessons": 0, "loaded": 0}
 OUTLINE = {"lessons.content": 0, "loaded": 0}

@@ -25,7 +25,6 @@ from lms.transactions import database
 T = TypeVar("T")
 
 MAX_OFFSET = 10_000
-MOST_CANDIDATES = 5_000
 DEFAULT_SIZE = 20
 MAX_SIZE = 100
 MAX_CURSOR = 4_000
@@ -159,25 +158,25 @@ async def find_page(
         shown = tuple((projection or {}).items())
         page = _Find(collection.name, asked, shown, sort.fields, paging.offset, paging.size)
         rows = (await _pages.get(page) or []) if shared else await page.rows()
-        if _tells_total(rows, paging):
+        if tells_total(rows, paging):
             return rows, paging.offset + len(rows), None
         return rows, await _totals.get(_Find(collection.name, asked)), None
-    start = _start(sort, paging.cursor)
+    start = start_of(sort, paging.cursor)
     query = {"$and": [wanted, start]} if start else wanted
     found = collection.find(query, projection).sort(list(sort.fields)).limit(paging.size + 1)
-    return _cut(await found.to_list(), sort, paging)
+    return cut(await found.to_list(), sort, paging)
 
 
-def _tells_total(rows: Sequence[Any], paging: Paging) -> bool:
+def tells_total(rows: Sequence[Any], paging: Paging) -> bool:
     """Whether this is the last page."""
     return len(rows) < paging.size and bool(rows or not paging.offset)
 
 
-def _start(sort: Sort, cursor: str) -> dict[str, Any]:
+def start_of(sort: Sort, cursor: str) -> dict[str, Any]:
     return sort.after(decode_cursor(cursor, sort.name, len(sort.fields))) if cursor else {}
 
 
-def _cut(rows: list[dict[str, Any]], sort: Sort, paging: Paging) -> tuple[list[dict[str, Any]], int | None, str | None]:
+def cut(rows: list[dict[str, Any]], sort: Sort, paging: Paging) -> tuple[list[dict[str, Any]], int | None, str | None]:
     """One row more was asked for, which tells whether there is a next page."""
     more = len(rows) > paging.size
     rows = rows[: paging.size]
@@ -186,39 +185,6 @@ def _cut(rows: list[dict[str, Any]], sort: Sort, paging: Paging) -> tuple[list[d
 
 class AtLeast(int):
     """A total where counting stopped."""
-
-
-async def search_page(
-    collection: AsyncCollection[dict[str, Any]],
-    text: str,
-    wanted: Mapping[str, Any],
-    sort: Sort,
-    paging: Paging,
-    projection: Mapping[str, Any],
-) -> tuple[list[dict[str, Any]], int | None, str | None]:
-    """As `find_page`, among the first 5,000 documents that have a word of `text`: a common word costs no more."""
-    # The filter comes behind the limit, else more than so many are looked through, and what is sorted is small.
-    candidates = [{"$match": {"$text": {"$search": text}}}, {"$limit": MOST_CANDIDATES}, {"$project": projection}]
-    order = {"$sort": dict(sort.fields)}
-    if paging.cursor is None:
-        # Each row tells of how many it was found.
-        among = {"$setWindowFields": {"output": {"candidates": {"$count": {}}}}}
-        page = [among, {"$match": wanted}, order, {"$skip": paging.offset}, {"$limit": paging.size}]
-        rows = await (await collection.aggregate([*candidates, *page])).to_list()
-        if _tells_total(rows, paging):
-            found = paging.offset + len(rows)
-        else:
-            found = await _counted(collection, [*candidates, {"$match": wanted}, {"$count": "n"}])
-        looked_at = rows[0]["candidates"] if rows else await _counted(collection, [*candidates, {"$count": "n"}])
-        return rows, AtLeast(found) if looked_at == MOST_CANDIDATES else found, None
-    start = {"$and": [wanted, _start(sort, paging.cursor)]} if paging.cursor else wanted
-    page = [{"$match": start}, order, {"$limit": paging.size + 1}]
-    return _cut(await (await collection.aggregate([*candidates, *page])).to_list(), sort, paging)
-
-
-async def _counted(collection: AsyncCollection[dict[str, Any]], pipeline: list[dict[str, Any]]) -> int:
-    found = await (await collection.aggregate(pipeline)).to_list(1)
-    return int(found[0]["n"]) if found else 0
 
 
 def answer_list(

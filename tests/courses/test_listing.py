@@ -12,7 +12,7 @@ from lms.accounts.documents import User
 from lms.courses.documents import Course, CourseStats, CourseStatus, Difficulty
 from lms.courses.listing import provide_listing
 from lms.courses.queries import FILTERS, SORTS
-from lms.web import lists
+from lms.web import searching
 from tests.build import a_course
 from tests.commands import Commands
 from tests.conftest import ClientFor
@@ -272,7 +272,7 @@ async def test_a_search_says_where_it_stopped(
     rest = (await client.get(f"{query}&cursor={cursor['next_cursor']}")).json()
     assert len(cursor["items"] + rest["items"]) == 3
     assert rest["next_cursor"] is None
-    monkeypatch.setattr(lists, "MOST_CANDIDATES", 4)
+    monkeypatch.setattr(searching, "MOST_CANDIDATES", 4)
     cut = (await client.get(query)).json()
     assert cut["total_is_exact"] is False
     assert cut["total"] <= 3
