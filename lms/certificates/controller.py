@@ -54,7 +54,7 @@ class CertificateController(Controller):
     async def get_certificate_pdf(self, certificate_id: FromPath[UUID], user: CurrentUser) -> Response[bytes]:
         """The printed form."""
         raw = await _visible(certificate_id, user)
-        pdf = await queries.pdf(certificate_id)
+        pdf = await queries.pdfs.get(certificate_id)
         if pdf is None:
             raise CertificateNotFound
         headers = {
@@ -65,7 +65,7 @@ class CertificateController(Controller):
 
 
 async def _visible(certificate_id: UUID, caller: Caller) -> dict[str, Any]:
-    raw = await queries.certificate(certificate_id)
+    raw = await queries.certificates.get(certificate_id)
     staff = False
     if raw is not None and raw["student_id"] != caller.id:
         course = await courses.course(raw["course_id"], courses.RIGHTS)
@@ -85,7 +85,7 @@ async def verify_certificate(
 ) -> Response[Verification]:
     """Whether a certificate is genuine: a page for people, JSON for programs, by the Accept header."""
     certificate_id = enrollment_id_of(number)
-    raw = await queries.certificate(certificate_id) if certificate_id else None
+    raw = await queries.certificates.get(certificate_id) if certificate_id else None
     status = public_status(raw, utc_now()) if raw else "unknown"
     if wants_page(request.headers.get("accept", "")):
         return _page(VerifyView(**_facts(raw, status, number), issuer=raw["issuer"] if raw else settings.school_name))

@@ -23,16 +23,8 @@ async def _read_pdfs(ids: list[UUID]) -> dict[UUID, dict[str, Any]]:
 
 
 certificates = Together(_read_certificates)
-"""Read together by the jobs that run at the same time, as `pdfs` are. Shared, so not to be changed."""
+"""By id, read together by whoever asks at the same time, as `pdfs` are. Shared, so not to be changed."""
 pdfs = Together(_read_pdfs)
-
-
-async def certificate(certificate_id: UUID) -> dict[str, Any] | None:
-    return await Certificate.get_pymongo_collection().find_one({"_id": certificate_id})
-
-
-async def pdf(certificate_id: UUID) -> dict[str, Any] | None:
-    return await CertificatePdf.get_pymongo_collection().find_one({"_id": certificate_id})
 
 
 async def list_certificates(
@@ -43,8 +35,7 @@ async def list_certificates(
     projection = {"created_at": 1}
     enrollments = Enrollment.get_pymongo_collection()
     rows, total, cursor = await find_page(enrollments, completed, NEWEST_FIRST, paging, projection)
-    found = Certificate.get_pymongo_collection().find({"_id": {"$in": [row["_id"] for row in rows]}})
-    issued = {one["_id"]: one async for one in found}
+    issued = await certificates.get_all([row["_id"] for row in rows])
     return [shown(issued[row["_id"]], settings) for row in rows], total, cursor
 
 
