@@ -30,6 +30,7 @@ MOST_PENDING = 1_000
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 DECLARE_SECONDS = 2
+ACKNOWLEDGE_SECONDS = 2
 FORGOTTEN_CONSUMER_MILLISECONDS = 86_400_000
 
 logger = structlog.get_logger("lms.queue")
@@ -150,12 +151,17 @@ class ReliableStreamBroker(RedisStreamBroker):
         async def acknowledge() -> None:
             """A message that cannot be acknowledged comes again; the outbox makes its job do nothing then."""
             try:
-                async with self.redis() as redis, redis.pipeline(transaction=True) as pipeline:
+                # A stopping worker waits for this, with its job done.
+                async with (
+                    asyncio.timeout(ACKNOWLEDGE_SECONDS),
+                    self.redis() as redis,
+                    redis.pipeline(transaction=True) as pipeline,
+                ):
                     pipeline.xack(self.queue_name, self.consumer_group_name, message_id)
                     pipeline.xdel(self.queue_name, message_id)
                     await pipeline.execute()
             except (RedisError, OSError) as error:
-                logger.warning("not_acknowledged", error=str(error))
+                logger.warning("not_acknowledged", error=type(error).__name__)
             finally:
                 self.running.discard(message_id)
 

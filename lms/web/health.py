@@ -20,7 +20,7 @@ from lms.transactions import database
 
 Database = AsyncDatabase[dict[str, Any]]
 
-CHECK_SECONDS = 0.6
+CHECK_SECONDS = 0.4
 NOT_READY = 503
 NO_STORE = {"Cache-Control": "no-store"}
 
