@@ -12,6 +12,7 @@ from litestar.di import Provide
 from lms.accounts.controller import AuthController, get_public_keys
 from lms.accounts.limits import MailLimit
 from lms.accounts.service import Accounts
+from lms.audit.controller import AuditController
 from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
 from lms.certificates.controller import CertificateController, verify_certificate
 from lms.courses.controller import CourseController, LessonController
@@ -104,6 +105,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                     LessonController,
                     EnrollmentController,
                     CertificateController,
+                    AuditController,
                 ],
             ),
             verify_certificate,

@@ -11,6 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError
 
 from lms.accounts.documents import SignIn, User
+from lms.audit.documents import AuditDetails, AuditEntry, AuditKey
 from lms.certificates.documents import Certificate, CertificatePdf
 from lms.courses.documents import Course, CourseStats
 from lms.enrollments.documents import Enrollment
@@ -33,6 +34,9 @@ DOCUMENTS: list[type[Document]] = [
     CertificatePdf,
     Event,
     IdempotencyRecord,
+    AuditEntry,
+    AuditDetails,
+    AuditKey,
 ]
 
 

@@ -26,7 +26,13 @@ from lms.settings import Settings
 from lms.transactions import database
 
 CANCEL_SECONDS = 2.0
-TASK_MODULES = ("lms.accounts.tasks", "lms.recovery.tasks", "lms.certificates.tasks", "lms.maintenance.tasks")
+TASK_MODULES = (
+    "lms.accounts.tasks",
+    "lms.recovery.tasks",
+    "lms.certificates.tasks",
+    "lms.audit.tasks",
+    "lms.maintenance.tasks",
+)
 
 logger = structlog.get_logger("lms.worker")
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     # The ground, which knows nothing of ours but the version.
     *("lms", "clock", "ids", "keys", "slugs", "numbers", "processes", "redaction", "redis_client", "letters"),
-    *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence"),
+    *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence", "origin"),
     # What runs beneath every feature.
     *("logs", "metrics", "tokens", "passwords", "mail", "embedded", "migrations"),
     # What a feature stores, decides and shows.
@@ -36,7 +36,8 @@ ORDER = (
     ),
     *("health", "metrics_route", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
     # What a feature does: later, as a read, in order, and where it is reached.
-    *("jobs", "relay", "queries", "tasks", "reports", "service", "listing", "controller"),
+    *("audit", "chain", "jobs", "relay", "queries", "tasks", "reports"),
+    *("people", "registering", "service", "listing", "controller"),
     # Courses as code.
     *("faults", "files", "yaml_lines", "front_matter", "summary", "source", "checking", "fields", "plan"),
     *("native", "mdbook", "detect", "apply", "load", "show"),

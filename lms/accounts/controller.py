@@ -43,12 +43,9 @@ class AuthController(Controller):
 
     # An app that still sends a token from before is not to be told about that one.
     @post("/login", status_code=200, opt={"own_credentials": True, "errors": [BadCredentials, NotVerified]})
-    async def login(
-        self, request: Request[Any, Any, Any], data: JSONBody[Credentials], accounts: NamedDependency[Accounts]
-    ) -> Tokens:
+    async def login(self, data: JSONBody[Credentials], accounts: NamedDependency[Accounts]) -> Tokens:
         """Sign in; gives an access token and the first refresh token of a new session."""
-        address = request.client.host if request.client else ""
-        return await accounts.sign_in(data, request.headers.get("user-agent", ""), address)
+        return await accounts.sign_in(data)
 
     @post("/refresh", status_code=200, opt={"errors": [RefreshRefused], "rate_limit": "writes"})
     async def refresh(self, data: JSONBody[Refresh], accounts: NamedDependency[Accounts]) -> Tokens:

@@ -51,7 +51,10 @@ class User(BaseDocument):
 
 
 class SignIn(BaseDocument):
-    """One sign-in on one device: a family of refresh tokens. Its generation is stored, never a token."""
+    """One sign-in on one device: a family of refresh tokens. Its generation is stored, never a token.
+
+    `methods` are how they proved who they are (RFC 8176: `pwd`, `otp` ...), and `proved_at` when they last did.
+    """
 
     user_id: UUID
     password_rev: int = 0
@@ -60,6 +63,8 @@ class SignIn(BaseDocument):
     rotated_at: datetime
     expires_at: datetime
     ended_at: datetime | None = None
+    methods: list[str] = []
+    proved_at: datetime | None = None
     user_agent: str = ""
     address: str = ""
 

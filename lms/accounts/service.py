@@ -1,4 +1,4 @@
-"""Signing up, in and out."""
+"""Signing in and out."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -7,80 +7,33 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from lms.accounts.documents import Role, SignIn, User
+from lms.accounts.documents import SignIn, User
 from lms.accounts.limits import MailLimit
+from lms.accounts.people import end_sessions, hash_new_password
+from lms.accounts.registering import Registering
 from lms.accounts.rules import (
     BadCredentials,
-    EmailTaken,
     NotVerified,
     Refreshing,
     RefreshRefused,
     SessionNotFound,
-    check_new_password,
     judge_refresh,
     normal_email,
 )
 from lms.accounts.schemas import Credentials, Registration, Tokens, UserRead
-from lms.accounts.tasks import send_already_registered_email, send_welcome_email
+from lms.audit import Facts, Other, record
+from lms.audit.documents import Act
 from lms.auth import Caller, SessionVerdicts
 from lms.clock import utc_now
-from lms.outbox.documents import Event
+from lms.origin import origin
 from lms.passwords import Passwords
-from lms.recovery.documents import MailedLink, Purpose
-from lms.recovery.rules import link_id
 from lms.settings import Settings
-from lms.tokens import KeyRing, RefreshToken, TokenRefused, digest_of, mail_token, new_nonce
+from lms.tokens import KeyRing, RefreshToken, TokenRefused
 from lms.transactions import Session, in_transaction
 
-MAX_USER_AGENT = 300
-
 security = structlog.get_logger("lms.security")
-
-
-async def hash_new_password(passwords: Passwords, password: str, pointer: str, email: str, full_name: str) -> str:
-    """The hash of a password that somebody chose. Raises 422 at `pointer` where it will not do."""
-    check_new_password(password, email, full_name, common=await passwords.is_common(password), pointer=pointer)
-    return await passwords.hash(password)
-
-
-async def create_user(user: User) -> None:
-    """Store a person made by an operator. Raises `EmailTaken`."""
-    try:
-        await user.insert()
-    except DuplicateKeyError:
-        raise EmailTaken(user.email) from None
-
-
-async def change_role(user_id: UUID, role: Role) -> bool:
-    """Give a person another role and end every access token issued under the one before."""
-    change = {"$set": {"role": role}, "$inc": {"auth_epoch": 1, "rev": 1}}
-    result = await User.get_pymongo_collection().update_one({"_id": user_id, "role": {"$ne": role}}, change)
-    return result.modified_count == 1
-
-
-async def set_active(user_id: UUID, *, active: bool) -> bool:
-    """Let a person in or keep them out; either way no earlier token counts, and whoever comes back signs in anew."""
-    change = {"$set": {"active": active}, "$inc": {"auth_epoch": 1}}
-
-    async def write(session: Session) -> bool:
-        wanted = {"_id": user_id, "active": {"$ne": active}}
-        result = await User.get_pymongo_collection().update_one(wanted, change, session=session)
-        if result.modified_count and not active:
-            await end_sessions({"user_id": user_id}, session)
-        return result.modified_count == 1
-
-    return await in_transaction(write)
-
-
-async def end_sessions(which: Mapping[str, Any], session: Session | None = None) -> list[UUID]:
-    """End those that still stand; returns them, for `Accounts.forget` once that is committed."""
-    live, sessions = {**which, "ended_at": None}, SignIn.get_pymongo_collection()
-    found = await sessions.find(live, {"_id": 1}, session=session).to_list(1000)
-    await sessions.update_many(live, {"$set": {"ended_at": utc_now()}}, session=session)
-    return [row["_id"] for row in found]
 
 
 class Accounts:
@@ -116,7 +69,7 @@ class Accounts:
             # Two sign-ups of one new address met; the other one is committed now.
             await in_transaction(registration.store_or_remind)
 
-    async def sign_in(self, data: Credentials, user_agent: str, address: str) -> Tokens:
+    async def sign_in(self, data: Credentials) -> Tokens:
         """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account.
 
         Only who knows the password learns by `NotVerified` that the address is to be verified first.
@@ -129,17 +82,29 @@ class Accounts:
             raise NotVerified
         if self.passwords.is_outdated(user.password_hash):
             await self._hash_anew(user, data.password)
-        now = utc_now()
+        return await self.open_session(user, ["pwd"])
+
+    async def open_session(self, user: User, methods: list[str]) -> Tokens:
+        """Sign a person in who has proved by `methods` (RFC 8176) who they are."""
+        now, came_from = utc_now(), origin()
         sign_in = SignIn(
             user_id=user.id,
             password_rev=user.password_rev,
             nonce=secrets.token_urlsafe(16),
             rotated_at=now,
             expires_at=self._expiry(now),
-            user_agent=user_agent[:MAX_USER_AGENT],
-            address=address,
+            methods=methods,
+            proved_at=now,
+            user_agent=came_from.user_agent,
+            address=came_from.address,
         )
-        await sign_in.insert()
+
+        async def write(session: Session) -> None:
+            await sign_in.insert(session=session)
+            facts = {"session_id": str(sign_in.id), "methods": " ".join(methods)}
+            await record(session, Act.SIGNED_IN, actor=user.id, target=user.id, facts=facts)
+
+        await in_transaction(write)
         return self.tokens(user, sign_in, now)
 
     async def _hash_anew(self, user: User, password: str) -> None:
@@ -171,9 +136,9 @@ class Accounts:
         if verdict is Refreshing.REPEAT:
             return sign_in.generation
         if verdict is Refreshing.END_FAMILY:
-            await self._end({"_id": sign_in.id})
-            ids = {"user_id": str(sign_in.user_id), "session_id": str(sign_in.id)}
-            security.warning("refresh_token_replayed", **ids, presented=presented, current=sign_in.generation)
+            facts = {"session_id": str(sign_in.id), "presented": presented, "current": sign_in.generation}
+            await self._end({"_id": sign_in.id}, sign_in.user_id, Act.REFRESH_REPLAYED, actor="nobody", facts=facts)
+            security.warning("refresh_token_replayed", user_id=str(sign_in.user_id), **facts)
             raise RefreshRefused
         rotated = await SignIn.get_pymongo_collection().find_one_and_update(
             {"_id": sign_in.id, "ended_at": None, "generation": presented},
@@ -187,20 +152,37 @@ class Accounts:
         return await self._next_generation(current, presented, now)
 
     async def sign_out(self, caller: Caller) -> None:
-        await self._end({"_id": caller.session_id, "user_id": caller.id})
+        mine = {"_id": caller.session_id, "user_id": caller.id}
+        await self._end(mine, caller.id, Act.SIGNED_OUT, facts={"session_id": str(caller.session_id)})
 
     async def sign_out_everywhere(self, caller: Caller, *, keep_current: bool) -> None:
         kept = {"_id": {"$ne": caller.session_id}} if keep_current else {}
-        await self._end({"user_id": caller.id, **kept})
+        await self._end(
+            {"user_id": caller.id, **kept}, caller.id, Act.ALL_SIGNED_OUT, facts={"keep_current": keep_current}
+        )
 
     async def end_session(self, caller: Caller, session_id: UUID) -> None:
         """Raises `SessionNotFound` for what is not the caller's, or over already."""
         mine = {"_id": session_id, "user_id": caller.id, "expires_at": {"$gt": utc_now()}}
-        if not await self._end(mine):
+        if not await self._end(mine, caller.id, Act.SIGNED_OUT, facts={"session_id": str(session_id)}):
             raise SessionNotFound
 
-    async def _end(self, which: Mapping[str, Any]) -> list[UUID]:
-        ended = await end_sessions(which)
+    async def _end(
+        self,
+        which: Mapping[str, Any],
+        user_id: UUID,
+        act: Act,
+        *,
+        actor: Other | None = None,
+        facts: Facts | None = None,
+    ) -> list[UUID]:
+        async def write(session: Session) -> list[UUID]:
+            ended = await end_sessions(which, session)
+            if ended:
+                await record(session, act, actor=actor or user_id, target=user_id, facts=facts)
+            return ended
+
+        ended = await in_transaction(write)
         self.forget(ended)
         return ended
 
@@ -228,45 +210,3 @@ def _parsed(text: str) -> RefreshToken:
         return RefreshToken.parse(text)
     except TokenRefused:
         raise RefreshRefused from None
-
-
-class Registering:
-    """One sign-up. Without `mailed` its address has had as many mails as anybody may cause."""
-
-    def __init__(self, user: User, settings: Settings, *, mailed: bool) -> None:
-        self._user = user
-        self._mailed = mailed
-        self._nonce = new_nonce()
-        self._link = MailedLink(
-            id=link_id(Purpose.VERIFY_EMAIL, user.email),
-            purpose=Purpose.VERIFY_EMAIL,
-            digests=[digest_of(mail_token(settings, Purpose.VERIFY_EMAIL, self._nonce))],
-            user_id=user.id,
-            email=user.email,
-            password_rev=user.password_rev,
-            expires_at=utc_now() + timedelta(hours=settings.email_link_hours),
-        )
-
-    async def store_or_remind(self, session: Session) -> None:
-        """One upsert decides whether the address is new; the mail tells only its owner."""
-        user = self._user
-        stored = user.model_dump(exclude={"id", "email"})
-        found = await User.get_pymongo_collection().find_one_and_update(
-            {"email": user.email},
-            {"$setOnInsert": {"_id": user.id, **stored}},
-            upsert=True,
-            projection={"_id": 1},
-            return_document=ReturnDocument.AFTER,
-            session=session,
-        )
-        user_id = user.id if found is None else found["_id"]
-        is_new = user_id == user.id
-        # Somebody who signs up twice goes on with the link of the first mail; this one then is nobody's.
-        await self._link.put(session, replace=is_new)
-        if is_new:
-            job = send_welcome_email.name
-            await Event.emit(session, "user.registered", [job], user_id=str(user_id), nonce=self._nonce)
-        else:
-            muted = {} if self._mailed else {"unmailed": 1}
-            job = send_already_registered_email.name
-            await Event.emit(session, "user.registered_again", [job], user_id=str(user_id), **muted)

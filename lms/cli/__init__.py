@@ -281,6 +281,6 @@ def print_json(value: object) -> None:
 
 def main() -> None:
     # Registers the commands for operators.
-    from lms.cli import operating, people  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from lms.cli import audit, operating, people  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     cli(prog_name="lms")

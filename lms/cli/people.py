@@ -78,8 +78,8 @@ def _refuse(errors: list[Any]) -> NoReturn:
 
 async def _store(data: Any, role: str) -> UUID:
     from lms.accounts.documents import Role, User
+    from lms.accounts.people import create_user, hash_new_password
     from lms.accounts.rules import normal_email
-    from lms.accounts.service import create_user, hash_new_password
     from lms.passwords import Passwords
 
     async with open_database():
@@ -128,7 +128,7 @@ def set_role(email: str, role: str) -> None:
 
     async def change(user_id: UUID) -> bool:
         from lms.accounts.documents import Role
-        from lms.accounts.service import change_role
+        from lms.accounts.people import change_role
 
         return await change_role(user_id, Role(role))
 
@@ -141,7 +141,7 @@ def deactivate(email: str) -> None:
     """Keep a person out; every session of theirs ends within a second."""
 
     async def change(user_id: UUID) -> bool:
-        from lms.accounts.service import set_active
+        from lms.accounts.people import set_active
 
         return await set_active(user_id, active=False)
 
@@ -154,7 +154,7 @@ def activate(email: str) -> None:
     """Let a person in again."""
 
     async def change(user_id: UUID) -> bool:
-        from lms.accounts.service import set_active
+        from lms.accounts.people import set_active
 
         return await set_active(user_id, active=True)
 

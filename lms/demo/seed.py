@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lms.accounts.documents import Role, User
+from lms.accounts.people import create_user
 from lms.accounts.rules import EmailTaken
-from lms.accounts.service import create_user
 from lms.courses.documents import Course
 from lms.database import connect
 from lms.loading.load import LoadOptions, load

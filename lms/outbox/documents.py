@@ -24,7 +24,8 @@ class AlreadyDone(Exception):
 
 
 class Event(BaseDocument):
-    """`data` holds ids and nonces only; `todo` names the jobs that are left; `due` is when the relay next sends it.
+    """`data` holds ids, nonces and what is sealed; `todo` names the jobs that are left; `due` is when the relay next
+    sends it.
 
     `not_before` says by job until when copies of its message are passed over: while it runs, and before its next try.
     `relay` is the pass of a relay that leased it last.
@@ -61,7 +62,7 @@ class Event(BaseDocument):
         return UUID(str(self.data[name]))
 
     @classmethod
-    async def emit(cls, session: Session, kind: str, jobs: list[str], **data: UUID | str | int) -> Self:
+    async def emit(cls, session: Session, kind: str, jobs: list[str], **data: Any) -> Self:
         """Store an event in the caller's transaction, due at once, for `jobs` to react to."""
         event = cls.model_construct(kind=kind, data=data, todo=jobs, bucket=0, due=utc_now())
         event.bucket = bucket_of(event.id)

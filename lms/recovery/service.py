@@ -11,9 +11,12 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import SignIn, User
+from lms.accounts.people import end_sessions, hash_new_password
 from lms.accounts.rules import normal_email
 from lms.accounts.schemas import Tokens
-from lms.accounts.service import Accounts, end_sessions, hash_new_password
+from lms.accounts.service import Accounts
+from lms.audit import record
+from lms.audit.documents import Act
 from lms.auth import Caller
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
@@ -106,6 +109,7 @@ async def verify_email(token: str) -> None:
         result = await User.get_pymongo_collection().update_one(mine, verified, session=session)
         if not result.matched_count:
             raise LinkRefused
+        await record(session, Act.EMAIL_VERIFIED, actor="nobody", target=link.user_id)
 
     await in_transaction(write)
 
@@ -128,6 +132,7 @@ async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
         if user is None:
             raise LinkRefused
         await _set_password(user, {"password_hash": password_hash, "verified": True}, session)
+        await record(session, Act.PASSWORD_RESET, actor="nobody", target=user.id)
         return await end_sessions({"user_id": user.id}, session)
 
     accounts.forget(await in_transaction(write))
@@ -150,6 +155,7 @@ async def change_password(accounts: Accounts, caller: Caller, data: PasswordChan
             raise WrongPassword
         changed = await _set_password(current, {"password_hash": password_hash}, session, is_told=is_told)
         kept = await _keep_session(caller, changed.password_rev, session)
+        await record(session, Act.PASSWORD_CHANGED, actor=caller.id, target=caller.id)
         return changed, kept, await end_sessions({"user_id": user.id, "_id": {"$ne": kept.id}}, session)
 
     changed, kept, ended = await in_transaction(write)
@@ -179,6 +185,9 @@ async def change_email(accounts: Accounts, caller: Caller, data: EmailChange) ->
 
     async def write(session: Session) -> None:
         await link.put(session)
+        await record(
+            session, Act.EMAIL_CHANGE_ASKED, actor=user.id, target=user.id, private={user.id: {"email": email}}
+        )
         # Two events, since a mail is known by its event's id and these are two mails.
         for job in (send_email_change_approval, send_email_change_confirmation):
             await Event.emit(session, "user.email_change_asked", [job.name], user_id=str(user.id), nonce=nonce)
@@ -198,6 +207,8 @@ async def confirm_email_change(token: str) -> EmailChangeState:
         if link.digests:
             return EmailChangeState(status="waiting")
         await _change_user(link.user_id, {"$set": {"email": link.email, "verified": True}, "$inc": {"rev": 1}}, session)
+        told = {link.user_id: {"email": link.email}}
+        await record(session, Act.EMAIL_CHANGED, actor="nobody", target=link.user_id, private=told)
         job = send_email_changed_email.name
         await Event.emit(session, "user.email_changed", [job], user_id=str(link.user_id))
         return EmailChangeState(status="changed")

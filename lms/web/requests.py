@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from lms.errors import FieldError, Invalid, Unavailable, UnsupportedMedia
 from lms.ids import new_id
+from lms.origin import answering
 from lms.web.bodies import decode_body
 
 MOST_PARAMETERS = 100
@@ -42,7 +43,11 @@ class RequestId:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        asked_before = answering(scope)
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            asked_before.var.reset(asked_before)
 
 
 class Deadline(ASGIMiddleware):

@@ -9,8 +9,9 @@ import pytest
 from litestar import Litestar
 
 from lms.accounts.documents import Role, SignIn, User
+from lms.accounts.people import change_role, set_active
 from lms.accounts.rules import RefreshRefused
-from lms.accounts.service import Accounts, change_role, set_active
+from lms.accounts.service import Accounts
 from lms.app import create_app
 from lms.clock import utc_now
 from lms.settings import Settings

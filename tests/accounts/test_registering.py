@@ -7,8 +7,8 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import Role, SignIn, User
+from lms.accounts.people import create_user
 from lms.accounts.rules import EmailTaken
-from lms.accounts.service import create_user
 from lms.outbox.documents import Event
 from tests.accounts.bcrypts import Bcrypts, bcrypts
 from tests.build import a_user

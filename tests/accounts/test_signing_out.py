@@ -4,7 +4,8 @@ import httpx
 import pytest
 
 from lms.accounts.documents import Role, SignIn, User
-from lms.accounts.service import Accounts, change_role, set_active
+from lms.accounts.people import change_role, set_active
+from lms.accounts.service import Accounts
 from tests.accounts.people import a_person, me, refresh, refusal, sign_in
 from tests.conftest import ClientFor, HeldClock
 

@@ -8,7 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lms import auth
 from lms.accounts.documents import Role, SignIn, User
-from lms.accounts.service import change_role, set_active
+from lms.accounts.people import change_role, set_active
 from lms.auth import REMEMBERED, Recent, SessionVerdicts
 from lms.clock import utc_now
 from lms.tokens import Claims

@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from lms.accounts.documents import Role, User
-from lms.accounts.service import change_role
+from lms.accounts.people import change_role
 from tests.accounts.people import refusal
 from tests.conftest import ClientFor
 

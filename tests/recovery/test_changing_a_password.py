@@ -6,7 +6,8 @@ import pytest
 
 from lms.accounts.documents import SignIn, User
 from lms.accounts.limits import MailLimit
-from lms.accounts.service import Accounts, set_active
+from lms.accounts.people import set_active
+from lms.accounts.service import Accounts
 from lms.clock import utc_now
 from lms.outbox.documents import Event
 from lms.redis_client import Accelerator

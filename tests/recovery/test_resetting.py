@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from lms.accounts.documents import Role, SignIn, User
-from lms.accounts.service import Accounts, set_active
+from lms.accounts.people import set_active
+from lms.accounts.service import Accounts
 from lms.clock import utc_now
 from lms.logs import configure_logging
 from lms.outbox.documents import Event

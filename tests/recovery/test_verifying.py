@@ -6,7 +6,8 @@ import pytest
 
 from lms.accounts.documents import User
 from lms.accounts.limits import MailLimit
-from lms.accounts.service import Accounts, set_active
+from lms.accounts.people import set_active
+from lms.accounts.service import Accounts
 from lms.outbox.documents import Event
 from lms.recovery.documents import MailedLink, Purpose
 from lms.redis_client import Accelerator

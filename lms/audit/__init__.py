@@ -1,0 +1,89 @@
+"""Writing down what was done, by whom, to whom: in the transaction of the act, so that neither is there alone.
+
+    await record(session, Act.ROLE_CHANGED, actor=caller.id, target=user.id, facts={"role": "admin"})
+
+Names and addresses go into `private`, by the person they are about; the address and device that a request came from are
+added by themselves. The entry itself holds ids and whatever `facts` are given, which must tell nothing of a person.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pymongo import ReturnDocument
+
+from lms.audit.documents import Act, AuditKey
+from lms.clock import utc_now
+from lms.origin import origin
+from lms.outbox.documents import Event
+from lms.transactions import Session
+
+APPEND_JOB = "append_to_audit"
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+Facts = Mapping[str, str | int | bool]
+Other = Literal["operator", "system", "nobody"]
+"""Who acts where it is no person who is signed in."""
+
+
+async def record(
+    session: Session,
+    act: Act,
+    *,
+    actor: UUID | Other,
+    target: UUID | None = None,
+    kind: str = "user",
+    private: Mapping[UUID, Mapping[str, str]] | None = None,
+    facts: Facts | None = None,
+) -> None:
+    """Have the act appended to the audit log once the transaction is committed.
+
+    `target` is what it was done to, of `kind`.
+    """
+    came_from = origin()
+    told = {str(person): dict(about) for person, about in (private or {}).items()}
+    owner = actor if isinstance(actor, UUID) else target if kind == "user" else None
+    if owner is not None and came_from.address:
+        place = {"address": came_from.address, "user_agent": came_from.user_agent}
+        told[str(owner)] = place | told.get(str(owner), {})
+    sealed = {person: seal(await _key_of(UUID(person), session), about) for person, about in told.items()}
+    entry = {
+        "act": act.value,
+        "actor": str(actor),
+        "target_kind": kind if target else None,
+        "target_id": str(target) if target else None,
+        "request_id": came_from.request_id,
+        "facts": dict(facts or {}),
+        "sealed": sealed,
+    }
+    await Event.emit(session, "audit", [APPEND_JOB], **entry)
+
+
+async def _key_of(person: UUID, session: Session) -> bytes:
+    """Of one person there are never two: whoever meets another first one is made again with that one's key."""
+    key = os.urandom(KEY_BYTES)
+    made: dict[str, Any] = {"key": key, "created_at": utc_now()}
+    found: dict[str, Any] | None = await AuditKey.get_pymongo_collection().find_one_and_update(
+        {"_id": person}, {"$setOnInsert": made}, upsert=True, return_document=ReturnDocument.AFTER, session=session
+    )
+    return key if found is None else bytes(found["key"])
+
+
+def seal(key: bytes, about: Mapping[str, str]) -> bytes:
+    """AES-256-GCM, the nonce in front."""
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + AESGCM(key).encrypt(nonce, msgspec.json.encode(about), None)
+
+
+def unseal(key: bytes, sealed: bytes) -> dict[str, str] | None:
+    """None where it was sealed with another key."""
+    try:
+        opened = AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
+    except InvalidTag:
+        return None
+    return msgspec.json.decode(opened, type=dict[str, str])
