@@ -15,6 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
 from lms.audit.documents import Act, AuditKey
 from lms.clock import utc_now
@@ -51,7 +52,7 @@ async def record(
     if owner is not None and came_from.address:
         place = {"address": came_from.address, "user_agent": came_from.user_agent}
         told[str(owner)] = place | told.get(str(owner), {})
-    sealed = {person: seal(await _key_of(UUID(person), session), about) for person, about in told.items()}
+    sealed = {person: seal(await _key_of(UUID(person)), about) for person, about in told.items()}
     entry = {
         "act": act.value,
         "actor": str(actor),
@@ -64,14 +65,18 @@ async def record(
     await Event.emit(session, "audit", [APPEND_JOB], **entry)
 
 
-async def _key_of(person: UUID, session: Session) -> bytes:
-    """Of one person there are never two: whoever meets another first one is made again with that one's key."""
-    key = os.urandom(KEY_BYTES)
-    made: dict[str, Any] = {"key": key, "created_at": utc_now()}
-    found: dict[str, Any] | None = await AuditKey.get_pymongo_collection().find_one_and_update(
-        {"_id": person}, {"$setOnInsert": made}, upsert=True, return_document=ReturnDocument.AFTER, session=session
-    )
-    return key if found is None else bytes(found["key"])
+async def _key_of(person: UUID) -> bytes:
+    """By one command whether there is one or not. Outside of the act's transaction: a key that seals nothing does no
+    harm, and two first acts of one person at once would undo each other.
+    """
+    made = {"$setOnInsert": {"key": os.urandom(KEY_BYTES), "created_at": utc_now()}}
+    keys = AuditKey.get_pymongo_collection()
+    try:
+        found = await keys.find_one_and_update({"_id": person}, made, upsert=True, return_document=ReturnDocument.AFTER)
+    except DuplicateKeyError:
+        found = await keys.find_one({"_id": person})
+    # None only where the person is erased at this moment, and then nobody is to read it.
+    return bytes(found["key"]) if found else os.urandom(KEY_BYTES)
 
 
 def seal(key: bytes, about: Mapping[str, str]) -> bytes:

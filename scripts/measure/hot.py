@@ -157,6 +157,11 @@ async def _mail(cast: Cast) -> Awaitable[object]:
     return run_job("send_certificate_email", event, cast.context)
 
 
+async def _append(cast: Cast) -> Awaitable[object]:
+    event = await event_of(cast, "audit", "session.started")
+    return run_job("append_to_audit", event, cast.context)
+
+
 async def _lead(_: Cast) -> Awaitable[object]:
     return lead("hot")
 
@@ -168,6 +173,7 @@ def hot_list() -> list[Hot]:
         Work("issuing a certificate", _generate),
         Work("mailing a certificate", _mail),
         Work("the scheduler's lease", _lead),
+        Work("writing to the audit log", _append),
     ]
     last = Ask("sign out", "student", "POST", f"{API}/auth/logout")
     return [*_catalogue(), *_people(), *_studying(), *work, *_certificates(), last]
@@ -190,6 +196,7 @@ NOT_HOT = {
         ),
         "a few times in the life of an account",
     ),
+    "GET /api/v1/audit": "administrators look things up there",
     "GET /.well-known/jwks.json": "asks nothing of the database",
     "POST /api/v1/courses": "authoring",
     "PATCH /api/v1/courses/{}": "authoring",

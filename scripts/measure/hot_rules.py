@@ -24,7 +24,21 @@ SHARDED: dict[str, tuple[str, int]] = {
     "outbox": ("bucket", 1),
 }
 """By collection the field that its shard key starts with, and how many values of it one command may ask for."""
-WHOLE = frozenset({"users", "courses", "course_stats", "counters", "leases", "schedules", "meta", "mailed_links"})
+WHOLE = frozenset(
+    {
+        "users",
+        "courses",
+        "course_stats",
+        "counters",
+        "leases",
+        "schedules",
+        "meta",
+        "mailed_links",
+        "audit",
+        "audit_details",
+        "audit_keys",
+    }
+)
 """Collections that stay on one shard."""
 UNIQUE: dict[str, tuple[tuple[str, ...], ...]] = {
     "users": (("email",),),

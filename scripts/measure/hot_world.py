@@ -232,8 +232,8 @@ async def _issue(cast: Cast, enrollment_id: str) -> None:
 
 
 async def event_of(cast: Cast, kind: str, subject: str) -> UUID:
-    """The event that a completed enrolment or its certificate, which has the same id, waits for."""
-    name = "certificate_id" if kind == "certificate.issued" else "enrollment_id"
+    """The event of a completed enrolment, of its certificate, which has the same id, or of an act for the audit log."""
+    name = {"certificate.issued": "certificate_id", "audit": "act"}.get(kind, "enrollment_id")
     found = await cast.database["outbox"].find_one({"kind": kind, f"data.{name}": subject}, {"_id": 1})
     if found is None:
         raise RuntimeError(f"There is no event {kind} of {subject}.")

@@ -64,3 +64,8 @@ class Calls:
         self.events.append(event)
         if self.error is not None:
             raise self.error
+
+
+async def events() -> list[Event]:
+    """What is in the outbox, oldest first, but for what goes to the audit log."""
+    return await Event.find({"kind": {"$ne": "audit"}}).sort("_id").to_list()

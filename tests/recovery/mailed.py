@@ -8,6 +8,7 @@ from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, Outcome, run_job
 from lms.settings import Settings
 from lms.tokens import mail_token
+from tests.outbox.build import events
 from tests.servers import SmtpSink
 
 SCHOOL = "https://school.example"
@@ -21,7 +22,7 @@ def context_for(settings: Settings, sink: SmtpSink) -> JobContext:
 async def deliver_all(settings: Settings, sink: SmtpSink) -> None:
     """Run every job that the outbox asks for."""
     context = context_for(settings, sink)
-    for event in await Event.find_all().sort("_id").to_list():
+    for event in await events():
         for name in event.todo:
             assert await run_job(name, event.id, context) is Outcome.DONE
 
