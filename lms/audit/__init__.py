@@ -8,7 +8,7 @@ added by themselves. The entry itself holds ids and whatever `facts` are given, 
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import msgspec

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lms.audit.documents import Act
+from lms.audit.tasks import append_to_audit
 from lms.outbox.documents import BUCKETS
 from lms.outbox.jobs import run_job
 from lms.outbox.relay import BATCH, Relay
@@ -158,8 +160,8 @@ async def _mail(cast: Cast) -> Awaitable[object]:
 
 
 async def _append(cast: Cast) -> Awaitable[object]:
-    event = await event_of(cast, "audit", "session.started")
-    return run_job("append_to_audit", event, cast.context)
+    event = await event_of(cast, "audit", Act.SIGNED_IN)
+    return run_job(append_to_audit.name, event, cast.context)
 
 
 async def _lead(_: Cast) -> Awaitable[object]:

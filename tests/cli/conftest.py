@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from lms.cli import cli, operating, people
+from lms.cli import audit, cli, operating, people
 from lms.settings import Settings
 from tests.promises.system import System
 
 Command = Callable[..., Awaitable[Result]]
-assert {operating.outbox.name, people.users.name} <= cli.commands.keys()
+assert {audit.audit.name, operating.outbox.name, people.users.name} <= cli.commands.keys()
 
 
 def environ_of(settings: Settings, data_dir: Path) -> dict[str, str | None]:
