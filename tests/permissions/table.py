@@ -1,0 +1,104 @@
+"""Who may do what: for every route the answers to each kind of caller.
+
+The columns are a visitor, Sam (a student, whose enrolment, certificate and session these are), Stella (another
+student), Ivy (the instructor whose course it is), Oscar (another instructor) and Ada (an administrator). `-` repeats the one
+before.
+"""
+
+from typing import Any
+
+CALLERS = ("visitor", "sam", "stella", "ivy", "oscar", "ada")
+API = "/api/v1"
+
+ANYBODY, SIGNED_IN, ADMIN = "200 - - - - -", "401 200 - - - -", "401 403 - - - 200"
+
+TABLE: dict[str, str] = {
+    f"POST {API}/auth/register": "202 - - - - -",
+    f"POST {API}/auth/login": ANYBODY,
+    f"POST {API}/auth/refresh": ANYBODY,
+    f"POST {API}/auth/logout": SIGNED_IN,
+    f"POST {API}/auth/logout-all": SIGNED_IN,
+    f"GET {API}/auth/sessions": SIGNED_IN,
+    f"DELETE {API}/auth/sessions/{{session_id}}": "401 204 404 - - -",
+    f"POST {API}/auth/forgot-password": "202 - - - - -",
+    f"POST {API}/auth/reset-password": "422 - - - - -",
+    f"POST {API}/auth/verify-email/request": "202 - - - - -",
+    f"POST {API}/auth/verify-email/confirm": "422 - - - - -",
+    f"POST {API}/auth/change-email/confirm": "422 - - - - -",
+    f"POST {API}/auth/change-password": "401 200 403 - - -",
+    f"POST {API}/auth/change-email": "401 202 403 - - -",
+    f"GET {API}/users/me": SIGNED_IN,
+    f"PATCH {API}/users/me": SIGNED_IN,
+    f"GET {API}/courses": ANYBODY,
+    f"POST {API}/courses": "401 403 - 201 - -",
+    f"GET {API}/courses/{{course_id}}": ANYBODY,
+    f"GET {API}/courses/slug/{{slug}}": ANYBODY,
+    f"PATCH {API}/courses/{{course_id}}": "401 403 - 200 403 200",
+    f"POST {API}/courses/{{course_id}}/publish": "401 403 - 200 403 200",
+    f"POST {API}/courses/{{course_id}}/unpublish": "401 403 - 200 403 200",
+    f"POST {API}/courses/{{course_id}}/archive": "401 403 - 200 403 200",
+    f"POST {API}/courses/{{course_id}}/modules": "401 403 - 201 403 201",
+    f"GET {API}/courses/{{course_id}}/lessons": ANYBODY,
+    f"POST {API}/courses/{{course_id}}/lessons": "401 403 - 201 403 201",
+    f"GET {API}/courses/{{course_id}}/lessons/{{lesson_id}}": "401 200 403 200 403 200",
+    f"PATCH {API}/courses/{{course_id}}/lessons/{{lesson_id}}": "401 403 - 200 403 200",
+    f"GET {API}/enrollments": SIGNED_IN,
+    f"POST {API}/enrollments": "401 409 201 - - -",
+    f"GET {API}/enrollments/{{enrollment_id}}": "401 200 404 200 404 200",
+    f"DELETE {API}/enrollments/{{enrollment_id}}": "401 204 404 - - -",
+    f"PUT {API}/enrollments/{{enrollment_id}}/lessons/{{lesson_id}}/progress": "401 200 404 - - -",
+    f"POST {API}/enrollments/{{enrollment_id}}/lessons/{{lesson_id}}/complete": "401 200 404 - - -",
+    f"GET {API}/certificates": SIGNED_IN,
+    f"GET {API}/certificates/{{certificate_id}}": "401 200 404 200 404 200",
+    f"GET {API}/certificates/{{certificate_id}}/pdf": "401 200 404 200 404 200",
+    f"GET {API}/audit": ADMIN,
+    "GET /verify/{number}": ANYBODY,
+    "GET /.well-known/jwks.json": ANYBODY,
+    "GET /health/live": ANYBODY,
+    "GET /health/ready": ANYBODY,
+    "GET /docs": ANYBODY,
+    "GET /docs/assets/{name}": ANYBODY,
+    f"GET {API}/openapi.json": ANYBODY,
+}
+
+OWN_CREDENTIALS = {"GET /metrics": "asks for a token of its own, which tests/web/test_metrics.py tries"}
+"""Routes that no sign-in opens, and why they are not in the table."""
+
+BODIES: dict[str, dict[str, Any]] = {
+    f"POST {API}/auth/register": {
+        "email": "new@school.example",
+        "password": "correct horse battery",
+        "full_name": "Nia New",
+    },
+    f"POST {API}/auth/login": {"email": "sam@school.example", "password": "correct horse battery"},
+    f"POST {API}/auth/refresh": {"refresh_token": "{refresh_token}"},
+    f"POST {API}/auth/forgot-password": {"email": "sam@school.example"},
+    f"POST {API}/auth/reset-password": {"token": "t" * 43, "password": "a fresh new start"},
+    f"POST {API}/auth/verify-email/request": {"email": "sam@school.example"},
+    f"POST {API}/auth/verify-email/confirm": {"token": "t" * 43},
+    f"POST {API}/auth/change-email/confirm": {"token": "t" * 43},
+    f"POST {API}/auth/change-password": {
+        "current_password": "correct horse battery",
+        "new_password": "a fresh new start",
+    },
+    f"POST {API}/auth/change-email": {
+        "current_password": "correct horse battery",
+        "new_email": "samuel@school.example",
+    },
+    f"PATCH {API}/users/me": {"locale": "de"},
+    f"POST {API}/courses": {"title": "Birds of the marsh"},
+    f"PATCH {API}/courses/{{course_id}}": {"title": "Plants of the dunes"},
+    f"POST {API}/courses/{{course_id}}/modules": {"title": "More"},
+    f"POST {API}/courses/{{course_id}}/lessons": {"title": "More", "content_type": "text", "content": "More."},
+    f"PATCH {API}/courses/{{course_id}}/lessons/{{lesson_id}}": {"title": "Another title"},
+    f"POST {API}/enrollments": {"course_id": "{course_id}"},
+    f"PUT {API}/enrollments/{{enrollment_id}}/lessons/{{lesson_id}}/progress": {"position_seconds": 5},
+}
+
+
+def expected(key: str) -> dict[str, int]:
+    """By caller."""
+    found: list[int] = []
+    for word in TABLE[key].split():
+        found.append(found[-1] if word == "-" else int(word))
+    return dict(zip(CALLERS, found, strict=True))
