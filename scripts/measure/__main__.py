@@ -6,6 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from scripts.measure.alike import compare, tell
 from scripts.measure.beside import measure_beside
 from scripts.measure.cases import Case, cases
 from scripts.measure.hot_report import explain_hot
@@ -38,6 +39,7 @@ class Options:
 @click.option("--profile", "profiled", type=click.Choice(NAMES[:8]), help="Only draw its flame graph in .lms/profiles.")
 @click.option("--readme", is_flag=True, help="Put the table into the README.")
 @click.option("--explain", is_flag=True, help="Instead judge what each hot request asks of the database.")
+@click.option("--alike", "pairs", type=click.IntRange(10, 10_000), help="Instead compare answers by so many pairs.")
 def bench(
     scale: int,
     names: tuple[str, ...],
@@ -48,12 +50,15 @@ def bench(
     *,
     explain: bool,
     readme: bool,
+    pairs: int | None,
 ) -> None:
     """Measure the product beside its floor, on servers of its own and with production defaults."""
     if explain and names:
         raise click.UsageError("--explain goes through the whole hot list, not through cases.")
     if readme and names:
         raise click.UsageError("The README has all cases.")
+    if pairs is not None:
+        raise SystemExit(tell(asyncio.run(compare(pairs))))
     if explain:
         raise SystemExit(explain_hot(scale, file))
     find_wrk()
