@@ -1,7 +1,7 @@
 """Who may do what: for every route the answers to each kind of caller.
 
 The columns are a visitor; Sam, a student, whose enrolment, certificate and session these are; Stella, another student;
-Ivy, the instructor whose course it is; Oscar, another instructor; and Ada, an administrator. `-` repeats the one before.
+Ivy, the instructor whose course it is; Oscar, another instructor; Ada, an administrator. `-` repeats the one before.
 """
 
 from typing import Any
