@@ -12,6 +12,9 @@ from litestar.di import Provide
 from lms.accounts.controller import AuthController, get_public_keys
 from lms.accounts.limits import MailLimit
 from lms.accounts.service import Accounts
+from lms.api_keys.controller import ApiKeyController
+from lms.api_keys.scopes import KeyScopes
+from lms.api_keys.verdicts import KeyVerdicts
 from lms.audit.controller import AuditController
 from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
 from lms.certificates.controller import CertificateController, verify_certificate
@@ -67,7 +70,7 @@ CORS_EXPOSED = [
 def create_app(settings: Settings | None = None) -> Litestar:
     settings = settings or load_settings()
     accelerator = Accelerator(settings.redis_url, settings.redis_prefix)
-    verdicts = SessionVerdicts()
+    verdicts, api_keys = SessionVerdicts(), KeyVerdicts()
     keys = KeyRing(settings)
     passwords = Passwords(settings)
     accounts = Accounts(settings, passwords, keys, verdicts, MailLimit(settings, accelerator))
@@ -75,6 +78,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     async def provide_accounts() -> Accounts:
         return accounts
+
+    async def provide_api_keys() -> KeyVerdicts:
+        return api_keys
 
     async def provide_settings() -> Settings:
         return settings
@@ -90,6 +96,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             gc.freeze()
             yield
             gc.unfreeze()
+            await api_keys.close()
         await accelerator.close()
         passwords.close()
 
@@ -100,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 route_handlers=[
                     AuthController,
                     RecoveryController,
+                    ApiKeyController,
                     ProfileController,
                     CourseController,
                     LessonController,
@@ -120,12 +128,14 @@ def create_app(settings: Settings | None = None) -> Litestar:
             "paging": Provide(provide_paging),
             "once": Provide(provide_once),
             "accounts": Provide(provide_accounts),
+            "api_keys": Provide(provide_api_keys),
             "settings": Provide(provide_settings),
         },
         middleware=[
             Deadline(settings.request_timeout_seconds),
-            Authentication(keys, verdicts),
+            Authentication(keys, verdicts, api_keys),
             RateLimits(settings, accelerator),
+            KeyScopes(),
             ConditionalReads(),
         ],
         before_request=check_request,

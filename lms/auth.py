@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens, the verdict on their session, and the guards of routes.
+"""Who is asking: bearer tokens and API keys, the verdict on a token's session, and the guards of routes.
 
 A token's signature is checked once and remembered. Whether its session still stands is the database's word: `sessions`
 and the user's `auth_epoch`, asked for all who wait at once. A process reuses a verdict for half a second, so that
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from litestar.connection import ASGIConnection
@@ -21,8 +21,10 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Guard, Message, Receive, Scope, Send
 
 from lms.accounts.documents import Role, SignIn, User
+from lms.api_keys.documents import Scope as KeyScope
+from lms.api_keys.rules import PREFIX, ApiKeyNotAllowed
 from lms.clock import utc_now
-from lms.errors import Forbidden, Unauthenticated
+from lms.errors import Forbidden, LMSError, Unauthenticated
 from lms.together import Together
 from lms.tokens import Claims, KeyRing, TokenRefused
 
@@ -34,11 +36,16 @@ INVALID_TOKEN = 'Bearer error="invalid_token"'  # noqa: S105 - a challenge, no s
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The signed-in person, as the token and the verdict on it say."""
+    """The signed-in person, as the token and the verdict on it say.
+
+    With an API key it is the key's owner, who has no session: `session_id` is the key's own id then, which no session
+    has, and `scopes` is all that may be done.
+    """
 
     id: UUID
     role: Role
     session_id: UUID
+    scopes: frozenset[KeyScope] | None = None
 
 
 CurrentUser = NamedDependency[Caller]
@@ -47,6 +54,11 @@ OptionalUser = NamedDependency[Caller | None]
 
 class WrongRole(Forbidden):
     detail = "Your role does not allow this."
+
+
+class TokenNotValid(Unauthenticated):
+    code = Unauthenticated.code
+    detail = "The access token is not valid or no longer valid."
 
 
 class Recent(OrderedDict[Any, Any]):
@@ -96,15 +108,28 @@ async def _read_epochs(keys: list[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID],
     return {pair: epochs[pair[1]] for pair in pairs if pair[1] in epochs}
 
 
+class ApiKeys(Protocol):
+    """Tells whose a key is."""
+
+    async def caller(self, text: str) -> Caller:
+        """Raises `Unauthenticated` for a key that does not stand."""
+        ...
+
+
 class Authentication(ASGIMiddleware):
-    """Sets `scope["user"]` to the `Caller` or None. A refused token is remembered: the route decides what it means."""
+    """Sets `scope["user"]` to the `Caller` or None. A refused token is remembered: the route decides what it means.
+
+    A route that names no scope (`opt={"scope": ...}`) is asked by a visitor where it is asked with an API key, which is
+    then not even looked up; who wants to know who asks is told that keys do not count there.
+    """
 
     scopes = (ScopeType.HTTP,)
     exclude_opt_key = "own_credentials"
 
-    def __init__(self, keys: KeyRing, verdicts: SessionVerdicts) -> None:
+    def __init__(self, keys: KeyRing, verdicts: SessionVerdicts, api_keys: ApiKeys) -> None:
         self._keys = keys
         self._verdicts = verdicts
+        self._api_keys = api_keys
         self._verified: Recent = Recent()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
@@ -113,22 +138,32 @@ class Authentication(ASGIMiddleware):
         if header is None:
             await next_app(scope, receive, send)
             return
-        scope["user"] = await self._caller(header)
-        if scope["user"] is None:
-            scope["state"]["token_refused"] = True
+        token = _bearer(header)
+        is_key = token.startswith(PREFIX)
+        if is_key and "scope" not in scope["route_handler"].opt:
+            scope["state"]["key_not_allowed"] = True
+            await next_app(scope, receive, send)
+            return
+        try:
+            scope["user"] = await (self._key_owner(token, scope) if is_key else self._caller(token))
+        except Unauthenticated as refusal:
+            refusal.headers["WWW-Authenticate"] = INVALID_TOKEN
+            scope["state"]["token_refused"] = refusal
             send = _for_a_visitor(send)
         await next_app(scope, receive, send)
 
-    async def _caller(self, header: bytes) -> Caller | None:
-        scheme, _, token = header.decode("latin-1").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
+    async def _key_owner(self, text: str, scope: Scope) -> Caller:
+        caller = await self._api_keys.caller(text)
+        scope["state"]["api_key_id"] = str(caller.session_id)
+        return caller
+
+    async def _caller(self, token: str) -> Caller:
         try:
-            claims = self._claims(token.strip())
+            claims = self._claims(token)
         except TokenRefused:
-            return None
+            raise TokenNotValid from None
         if await self._verdicts.epoch(claims) != claims.epoch:
-            return None
+            raise TokenNotValid
         return Caller(claims.user_id, Role(claims.role), claims.session_id)
 
     def _claims(self, token: str) -> Claims:
@@ -139,6 +174,12 @@ class Authentication(ASGIMiddleware):
         if claims.expires_at <= now.timestamp():
             raise TokenRefused("expired")
         return claims
+
+
+def _bearer(header: bytes) -> str:
+    """The token; empty where it is another scheme."""
+    scheme, _, token = header.decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _for_a_visitor(send: Send) -> Send:
@@ -171,10 +212,12 @@ def requires(*roles: Role) -> Guard:
 ANYONE_SIGNED_IN = tuple(Role)
 
 
-def signed_out(connection: ASGIConnection[Any, Any, Any, Any]) -> Unauthenticated:
-    if connection.scope["state"].get("token_refused"):
-        return Unauthenticated("The access token is not valid or no longer valid.", challenge=INVALID_TOKEN)
-    return Unauthenticated()
+def signed_out(connection: ASGIConnection[Any, Any, Any, Any]) -> LMSError:
+    state = connection.scope["state"]
+    if state.get("key_not_allowed"):
+        return ApiKeyNotAllowed()
+    refusal: Unauthenticated | None = state.get("token_refused")
+    return refusal or Unauthenticated()
 
 
 async def provide_user(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
@@ -187,4 +230,6 @@ async def provide_user(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
 
 async def provide_viewer(request: ASGIConnection[Any, Any, Any, Any]) -> Caller | None:
     """The dependency `viewer` of public reads: None for a visitor."""
+    if request.scope["state"].get("key_not_allowed"):
+        raise ApiKeyNotAllowed
     return request.scope["user"]

@@ -11,6 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError
 
 from lms.accounts.documents import SignIn, User
+from lms.api_keys.documents import ApiKey
 from lms.audit.documents import AuditDetails, AuditEntry, AuditKey
 from lms.certificates.documents import Certificate, CertificatePdf
 from lms.courses.documents import Course, CourseStats
@@ -26,6 +27,7 @@ CLOSE_SECONDS = 0.5
 DOCUMENTS: list[type[Document]] = [
     User,
     SignIn,
+    ApiKey,
     MailedLink,
     Course,
     CourseStats,

@@ -215,6 +215,8 @@ def _write_request(scope: Any, status: int, seconds: float) -> None:
     user = scope.get("user")
     if user is not None:
         record["user_id"] = str(user.id)
+    if "api_key_id" in scope.get("state", ()):
+        record["api_key_id"] = scope["state"]["api_key_id"]
     _Output.writer.write(record)
 
 

@@ -17,6 +17,7 @@ class Origin:
     request_id: str = ""
     address: str = ""
     user_agent: str = ""
+    api_key_id: str = ""
 
 
 def answering(scope: HTTPScope) -> Token[HTTPScope | None]:
@@ -34,4 +35,5 @@ def origin() -> Origin:
         request_id=str(scope["state"].get("request_id", "")),
         address=client[0] if client else "",
         user_agent=agent.decode("latin-1")[:MAX_USER_AGENT],
+        api_key_id=str(scope["state"].get("api_key_id", "")),
     )

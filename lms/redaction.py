@@ -25,10 +25,11 @@ _SECRET_SHAPES = [
     (re.compile(r"(://)(?:[^\s/@:]*:(?!\d+[/?#])[^\s@]*|[^\s/?#@]+)@"), rf"\1{REDACTED}@"),
     (re.compile(r"(authorization[\"']?\s*[=:]\s*[\"']?)(?:\w+\s+)?[^\s\"',]+", re.IGNORECASE), rf"\1{REDACTED}"),
     (re.compile(r"\b(Bearer)\s+[\w.~+/=-]+", re.IGNORECASE), rf"\1 {REDACTED}"),
-    # A JWT, a refresh token of ours, a bcrypt hash.
+    # A JWT, a refresh token of ours, a bcrypt hash, an API key of ours (also one that was cut).
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)?"), REDACTED),
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\d+\.[\w=-]+"), REDACTED),
     (re.compile(r"\$2[aby]\$\d\d\$[./\w]{50,}"), REDACTED),
+    (re.compile(r"(\blms_[0-9A-Za-z]{22}_)[0-9A-Za-z]+"), rf"\1{REDACTED}"),
     # name=value and "name": value, where the name is one of the words.
     (
         re.compile(
@@ -37,7 +38,7 @@ _SECRET_SHAPES = [
         rf"\1{REDACTED}",
     ),
 ]
-_MAY_BE_SECRET = re.compile(rf"://|bearer|eyJ|\.\d+\.|\$2|{_WORDS}", re.IGNORECASE)
+_MAY_BE_SECRET = re.compile(rf"://|bearer|eyJ|lms_|\.\d+\.|\$2|{_WORDS}", re.IGNORECASE)
 
 # What a terminal or a log viewer takes for an end of line, a command or a change of direction, and lone surrogates,
 # which no encoder takes. ASCII's control characters stay: JSON escapes them, and the console escapes them itself.

@@ -29,6 +29,7 @@ CANCEL_SECONDS = 2.0
 TASK_MODULES = (
     "lms.accounts.tasks",
     "lms.recovery.tasks",
+    "lms.api_keys.tasks",
     "lms.certificates.tasks",
     "lms.audit.tasks",
     "lms.maintenance.tasks",

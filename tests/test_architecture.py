@@ -23,8 +23,10 @@ ORDER = (
     # What every request goes through.
     *(
         "auth",
+        "verdicts",
         "bodies",
         "problems",
+        "scopes",
         "requests",
         "etags",
         "lists",

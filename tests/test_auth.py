@@ -11,6 +11,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import SignIn, User
 from lms.accounts.service import Accounts
+from lms.api_keys.verdicts import KeyVerdicts
 from lms.auth import Authentication, CurrentUser, provide_user
 from lms.clock import utc_now
 from lms.courses.documents import Course, CourseStatus
@@ -107,7 +108,7 @@ async def test_a_route_that_forgot_its_guard_asks_a_visitor_all_the_same(account
     app = Litestar(
         [forgotten],
         dependencies={"user": Provide(provide_user)},
-        middleware=[Authentication(accounts.keys, accounts.verdicts)],
+        middleware=[Authentication(accounts.keys, accounts.verdicts, KeyVerdicts())],
         exception_handlers={Exception: render_problem},
         openapi_config=None,
     )

@@ -22,7 +22,8 @@ class User(BaseDocument):
     """A person. `auth_epoch` rises when what they may do changes, which ends every access token of before.
 
     `password_rev` counts their passwords: what was made under an earlier one (a session, a link in a mail) is void.
-    `rev` counts what they see change about themselves, for ETags.
+    `rev` counts what they see change about themselves, for ETags, and `keys_made` their API keys, so that two that are
+    made at the same time meet here.
     """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -37,6 +38,7 @@ class User(BaseDocument):
     locale: str = "en"
     time_zone: str = "UTC"
     auth_epoch: int = 0
+    keys_made: int = 0
 
     class Settings:
         name = "users"

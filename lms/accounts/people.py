@@ -8,6 +8,7 @@ from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, SignIn, User
 from lms.accounts.rules import EmailTaken, check_new_password
+from lms.api_keys.documents import ApiKey
 from lms.audit import Other, record
 from lms.audit.documents import Act
 from lms.clock import utc_now
@@ -52,7 +53,9 @@ async def change_role(user_id: UUID, role: Role, by: UUID | Other = "operator") 
 
 
 async def set_active(user_id: UUID, *, active: bool, by: UUID | Other = "operator") -> bool:
-    """Let a person in or keep them out; either way no earlier token counts, and whoever comes back signs in anew."""
+    """Let a person in or keep them out; either way no earlier token or API key counts, and whoever comes back signs in
+    anew.
+    """
     change = {"$set": {"active": active}, "$inc": {"auth_epoch": 1}}
 
     async def write(session: Session) -> bool:
@@ -62,6 +65,7 @@ async def set_active(user_id: UUID, *, active: bool, by: UUID | Other = "operato
             return False
         if not active:
             await end_sessions({"user_id": user_id}, session)
+            await ApiKey.revoke({"owner_id": user_id}, session)
         await record(session, Act.ACTIVATED if active else Act.DEACTIVATED, actor=by, target=user_id)
         return True
 

@@ -3,7 +3,8 @@
     await record(session, Act.ROLE_CHANGED, actor=caller.id, target=user.id, facts={"role": "admin"})
 
 Names and addresses go into `private`, by the person they are about; the address and device that a request came from are
-added by themselves. The entry itself holds ids and whatever `facts` are given, which must tell nothing of a person.
+added by themselves, and so is `api_key_id` to the facts where an API key was used. The entry itself holds ids and
+whatever `facts` are given, which must tell nothing of a person.
 """
 
 import os
@@ -59,7 +60,7 @@ async def record(
         "target_kind": kind if target else None,
         "target_id": str(target) if target else None,
         "request_id": came_from.request_id,
-        "facts": dict(facts or {}),
+        "facts": dict(facts or {}) | ({"api_key_id": came_from.api_key_id} if came_from.api_key_id else {}),
         "sealed": sealed,
     }
     await Event.emit(session, "audit", [APPEND_JOB], **entry)

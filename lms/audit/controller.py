@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from lms.accounts.documents import Role
+from lms.api_keys.documents import Scope
 from lms.audit import queries
 from lms.audit.documents import Act
 from lms.audit.schemas import AuditRead
@@ -22,7 +23,7 @@ class AuditController(Controller):
     tags = ["audit"]
     guards = [requires(Role.ADMIN)]
 
-    @get("/")
+    @get("/", opt={"scope": Scope.AUDIT_READ})
     async def list_audit(
         self,
         request: Request[Any, Any, Any],

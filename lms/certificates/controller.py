@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from lms.accounts.documents import Role
+from lms.api_keys.documents import Scope
 from lms.auth import ANYONE_SIGNED_IN, Caller, CurrentUser, requires
 from lms.certificates import queries
 from lms.certificates.numbers import enrollment_id_of
@@ -27,7 +28,7 @@ class CertificateController(Controller):
     tags = ["certificates"]
     guards = [requires(*ANYONE_SIGNED_IN)]
 
-    @get("/")
+    @get("/", opt={"scope": Scope.CERTIFICATES_READ})
     async def list_certificates(
         self,
         request: Request[Any, Any, Any],
@@ -39,7 +40,7 @@ class CertificateController(Controller):
         items, total, cursor = await queries.list_certificates(user.id, paging, settings)
         return answer_list(request, paging, items, total, cursor)
 
-    @get("/{certificate_id:uuid}", opt={"errors": [CertificateNotFound]})
+    @get("/{certificate_id:uuid}", opt={"scope": Scope.CERTIFICATES_READ, "errors": [CertificateNotFound]})
     async def get_certificate(
         self, certificate_id: FromPath[UUID], user: CurrentUser, settings: NamedDependency[Settings]
     ) -> CertificateRead:
@@ -49,7 +50,7 @@ class CertificateController(Controller):
     @get(
         "/{certificate_id:uuid}/pdf",
         media_type="application/pdf",
-        opt={"conditional": True, "errors": [CertificateNotFound]},
+        opt={"scope": Scope.CERTIFICATES_READ, "conditional": True, "errors": [CertificateNotFound]},
     )
     async def get_certificate_pdf(self, certificate_id: FromPath[UUID], user: CurrentUser) -> Response[bytes]:
         """The printed form."""

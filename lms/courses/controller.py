@@ -6,6 +6,7 @@ from litestar import Controller, Request, Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
+from lms.api_keys.documents import Scope
 from lms.auth import Caller, CurrentUser, OptionalUser, requires
 from lms.courses import queries, service
 from lms.courses.documents import Course, CourseStatus
@@ -45,15 +46,28 @@ from lms.web.idempotency import Answer, Once
 from lms.web.lists import CursorPage, Page, Paging, answer_list, slice_page
 
 
+def _read_opt(*errors: type[LMSError]) -> dict[str, Any]:
+    return {"scope": Scope.COURSES_READ, "conditional": True, "errors": [CourseNotFound, *errors]}
+
+
 def _write_opt(*errors: type[LMSError]) -> dict[str, Any]:
-    return {"idempotent": True, "errors": [CourseNotFound, NotCourseStaff, *errors]}
+    return {"scope": Scope.COURSES_WRITE, "idempotent": True, "errors": [CourseNotFound, NotCourseStaff, *errors]}
+
+
+def _edit_opt(*errors: type[LMSError]) -> dict[str, Any]:
+    return {"scope": Scope.COURSES_WRITE, "conditional": True, "errors": [CourseNotFound, NotCourseStaff, *errors]}
 
 
 class CourseController(Controller):
     path = "/courses"
     tags = ["courses"]
 
-    @get("/", dependencies={"listing": provide_listing}, before_request=answer_from_memory)
+    @get(
+        "/",
+        dependencies={"listing": provide_listing},
+        before_request=answer_from_memory,
+        opt={"scope": Scope.COURSES_READ},
+    )
     async def list_courses(
         self,
         request: Request[Caller | None, Any, Any],
@@ -74,7 +88,12 @@ class CourseController(Controller):
         kept = kept_lists(request)
         return await (answer() if kept is None else kept.get(request.scope["query_string"], answer))
 
-    @post("/", status_code=201, guards=[requires(*STAFF)], opt={"idempotent": True, "errors": [SlugTaken]})
+    @post(
+        "/",
+        status_code=201,
+        guards=[requires(*STAFF)],
+        opt={"scope": Scope.COURSES_WRITE, "idempotent": True, "errors": [SlugTaken]},
+    )
     async def create_course(
         self, data: JSONBody[CourseCreate], user: CurrentUser, once: NamedDependency[Once]
     ) -> Response[CourseRead]:
@@ -85,21 +104,17 @@ class CourseController(Controller):
 
         return await once.run(create)
 
-    @get("/{course_id:uuid}", opt={"conditional": True, "errors": [CourseNotFound]})
+    @get("/{course_id:uuid}", opt=_read_opt())
     async def get_course(self, course_id: FromPath[UUID], viewer: OptionalUser) -> Response[CourseRead]:
         """A course with its outline, without lesson bodies."""
         return await _show(await queries.shown_by_id.get(course_id), viewer)
 
-    @get("/slug/{slug:str}", opt={"conditional": True, "errors": [CourseNotFound]})
+    @get("/slug/{slug:str}", opt=_read_opt())
     async def get_course_by_slug(self, slug: FromPath[str], viewer: OptionalUser) -> Response[CourseRead]:
         """The same by slug."""
         return await _show(await queries.shown_by_slug.get(slug), viewer)
 
-    @patch(
-        "/{course_id:uuid}",
-        guards=[requires(*STAFF)],
-        opt={"conditional": True, "errors": [CourseNotFound, NotCourseStaff, SlugTaken]},
-    )
+    @patch("/{course_id:uuid}", guards=[requires(*STAFF)], opt=_edit_opt(SlugTaken))
     async def update_course(
         self,
         request: Request[Any, Any, Any],
@@ -171,7 +186,7 @@ class LessonController(Controller):
 
         return await once.run(add)
 
-    @get("/lessons", opt={"errors": [CourseNotFound]})
+    @get("/lessons", opt={"scope": Scope.COURSES_READ, "errors": [CourseNotFound]})
     async def list_lessons(
         self,
         request: Request[Any, Any, Any],
@@ -187,7 +202,7 @@ class LessonController(Controller):
         items = [LessonSummary.from_raw({**row, "_id": row["id"]}) for row in rows]
         return answer_list(request, paging, items, total, cursor)
 
-    @get("/lessons/{lesson_id:str}", opt={"conditional": True, "errors": [CourseNotFound, LessonNotFound, NotEnrolled]})
+    @get("/lessons/{lesson_id:str}", opt=_read_opt(LessonNotFound, NotEnrolled))
     async def get_lesson(
         self, course_id: FromPath[UUID], lesson_id: FromPath[str], viewer: OptionalUser
     ) -> Response[LessonRead]:
@@ -205,10 +220,7 @@ class LessonController(Controller):
     @patch(
         "/lessons/{lesson_id:str}",
         guards=[requires(*STAFF)],
-        opt={
-            "conditional": True,
-            "errors": [CourseNotFound, LessonNotFound, NotCourseStaff, LessonSlugTaken, CourseTooLarge],
-        },
+        opt=_edit_opt(LessonNotFound, LessonSlugTaken, CourseTooLarge),
     )
     async def update_lesson(
         self,

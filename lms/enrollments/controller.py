@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 from pymongo.errors import DuplicateKeyError
 
+from lms.api_keys.documents import Scope
 from lms.auth import ANYONE_SIGNED_IN, Caller, CurrentUser, requires
 from lms.courses.rules import CourseNotFound, LessonNotFound, is_staff
 from lms.enrollments import queries, service
@@ -57,7 +58,7 @@ class EnrollmentController(Controller):
             # There is one already, perhaps by a parallel request: the unique index said so.
             return await once.run(enroll_again)
 
-    @get("/")
+    @get("/", opt={"scope": Scope.ENROLLMENTS_READ})
     async def list_enrollments(
         self,
         request: Request[Caller, Any, Any],
@@ -71,7 +72,7 @@ class EnrollmentController(Controller):
         items, total, cursor = await queries.list_enrollments(wanted, paging)
         return answer_list(request, paging, items, total, cursor)
 
-    @get("/{enrollment_id:uuid}", opt={"errors": [EnrollmentNotFound]})
+    @get("/{enrollment_id:uuid}", opt={"scope": Scope.ENROLLMENTS_READ, "errors": [EnrollmentNotFound]})
     async def get_enrollment(self, enrollment_id: FromPath[UUID], user: CurrentUser) -> EnrollmentRead:
         """An enrolment with its progress: for the student, the course's staff and administrators."""
         raw = await queries.enrollment(enrollment_id, user.id)

@@ -1,7 +1,9 @@
 """What our mails say. A letter is pure data; one template sets all of them as text and as HTML."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -176,4 +178,20 @@ def email_changed(name: str, school: str, link: str) -> Letter:
         ),
         school=school,
         action=("Sign in", link),
+    )
+
+
+def api_key_created(name: str, school: str, key_name: str, scopes: Sequence[str], expires: date, link: str) -> Letter:
+    # As with people's names, one that would be a link is left out.
+    called = "" if _LINK.search(key_name) else f", called {key_name},"
+    return Letter(
+        subject=f"A new API key for your account at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"An API key{called} was made just now. Whoever has it acts as you at {school}, until {expires:%Y-%m-%d}.",
+            f"It may be used for: {', '.join(scopes)}.",
+            "If it was not you, revoke the key, change your password, and ask the school for help.",
+        ),
+        school=school,
+        action=("To the school", link),
     )

@@ -5,6 +5,7 @@ from litestar.params import JSONBody
 
 from lms.accounts.documents import User
 from lms.accounts.schemas import UserRead
+from lms.api_keys.documents import Scope
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
 from lms.profile import service
 from lms.profile.schemas import UserUpdate
@@ -16,7 +17,7 @@ class ProfileController(Controller):
     tags = ["users"]
     guards = [requires(*ANYONE_SIGNED_IN)]
 
-    @get("/")
+    @get("/", opt={"scope": Scope.PROFILE_READ})
     async def get_me(self, user: CurrentUser) -> Response[UserRead]:
         """The signed-in person."""
         return _shown(await service.own_user(user))

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document: Litestar's draft, completed with what this API always does.
 
 Bodies come from msgspec, which knows our types better. A handler tells the rest in `opt`: `errors` (the errors of its
-own), `idempotent`, `conditional`, `rate_limit`.
+own), `idempotent`, `conditional`, `rate_limit`, and `scope`, by which API keys come in.
 """
 
 import re
@@ -34,13 +34,14 @@ REF = "#/components/schemas/"
 BROKEN_FIELD = {"code": "required", "message": "This field is required.", "pointer": "#/title"}
 BROKEN_PARAMETER = {"code": "unknown_parameter", "message": "There is no such parameter.", "parameter": "pgae"}
 REQUEST_ID = "0198c5a27d3e7c419f562b8a4d1e6f03"
-BEARER = "access_token"
+BEARER, API_KEY = "access_token", "api_key"
 DESCRIPTION = """\
 A headless learning backend: courses, enrolments, progress and certificates.
 
 Every error is `application/problem+json` with a `code` to decide by and a `detail` to read. Times are RFC 3339 in UTC
 with milliseconds. Lists take `page` and `page_size`, or `cursor`. Sign in at `POST /api/v1/auth/login` and send the
-access token as `Authorization: Bearer ...`.
+access token as `Authorization: Bearer ...`. Programs of instructors and administrators send an API key there instead,
+where a route names the scope that it needs.
 """
 
 
@@ -53,15 +54,23 @@ class _Nowhere(Router):
 
 def openapi_config(title: str) -> OpenAPIConfig:
     """What `create_app` gives to Litestar."""
-    scheme = SecurityScheme(
-        type="http", scheme="bearer", bearer_format="JWT", description="The access token of a sign-in."
-    )
+    schemes = {
+        BEARER: SecurityScheme(
+            type="http", scheme="bearer", bearer_format="JWT", description="The access token of a sign-in."
+        ),
+        API_KEY: SecurityScheme(
+            type="http",
+            scheme="bearer",
+            bearer_format="lms_...",
+            description="An API key with the scope that is named.",
+        ),
+    }
     return OpenAPIConfig(
         title=f"{title} API",
         version=__version__,
         description=DESCRIPTION,
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
-        components=Components(security_schemes={BEARER: scheme}),
+        components=Components(security_schemes={**schemes}),
         operation_id_creator=lambda handler, _method, _path: handler.handler_name,
         openapi_router=_Nowhere("/openapi", route_handlers=[]),
         render_plugins=[JsonRenderPlugin()],
@@ -109,7 +118,16 @@ def _complete(operation: Json, method: str, handler: HTTPRouteHandler, bodies: "
     if sent := _sent(handler):
         operation["requestBody"] = {"required": True, "content": {"application/json": bodies.content(sent)}}
     operation["responses"] = dict(_responses(operation, method, handler, bodies))
-    operation["security"] = {"never": [], "maybe": [{BEARER: []}, {}], "always": [{BEARER: []}]}[signs_in(handler)]
+    operation["security"] = _security(handler)
+    if scope := handler.opt.get("scope"):
+        told = [operation.get("description"), f"An API key needs the scope `{scope}`."]
+        operation["description"] = "\n\n".join(filter(None, told))
+
+
+def _security(handler: HTTPRouteHandler) -> list[Json]:
+    scope = handler.opt.get("scope")
+    known: list[Json] = [{BEARER: []}, *([{API_KEY: [scope]}] if scope else [])]
+    return {"never": [], "maybe": [*known, {}], "always": known}[signs_in(handler)]
 
 
 def _summary(handler: HTTPRouteHandler) -> str:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from litestar.handlers import HTTPRouteHandler
 
+from lms.api_keys.rules import ApiKeyNotAllowed, ScopeMissing
 from lms.auth import WrongRole
 from lms.errors import (
     Invalid,
@@ -34,6 +35,8 @@ def errors_of(operation: dict[str, Any], method: str, handler: HTTPRouteHandler)
         Invalid: body or "query" in places,
         Unauthenticated: always,
         WrongRole: always,
+        ApiKeyNotAllowed: always and "scope" not in handler.opt,
+        ScopeMissing: "scope" in handler.opt,
         IdempotencyKeyInUse: bool(handler.opt.get("idempotent")),
         IdempotencyKeyReused: bool(handler.opt.get("idempotent")),
         RevisionMismatch: is_conditional_write(method, handler),
@@ -52,7 +55,7 @@ def signs_in(handler: HTTPRouteHandler) -> Literal["never", "maybe", "always"]:
     asked = _asked_for(handler)
     if any(name.startswith(GUARD) for name in guards) or "user" in asked:
         return "always"
-    return "maybe" if "viewer" in asked else "never"
+    return "maybe" if "viewer" in asked or "scope" in handler.opt else "never"
 
 
 def _asked_for(handler: HTTPRouteHandler) -> set[str]:

@@ -64,9 +64,10 @@ def render_problem(request: Request[Any, Any, Any], exception: Exception) -> Res
     error = as_ours(exception)
     if type(error) is LMSError:
         logger.error("unexpected_error", exc_info=exception, request_id=request_id_of(request.scope))
-    if error.status in HIDING and request.scope.get("state", {}).get("token_refused"):
+    refusal: Unauthenticated | None = request.scope.get("state", {}).get("token_refused")
+    if error.status in HIDING and refusal is not None:
         # Optional sign-in: the app holds a stale token and should refresh it before it believes a 403 or 404.
-        error = Unauthenticated("The access token is no longer valid.", challenge='Bearer error="invalid_token"')
+        error = refusal
     return answer(error, request_id_of(request.scope))
 
 

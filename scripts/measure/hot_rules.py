@@ -37,6 +37,7 @@ WHOLE = frozenset(
         "audit",
         "audit_details",
         "audit_keys",
+        "api_keys",
     }
 )
 """Collections that stay on one shard."""
