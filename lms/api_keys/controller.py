@@ -7,7 +7,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from lms.api_keys import queries, service
-from lms.api_keys.rules import OWNERS, ApiKeyNotFound, TooManyApiKeys
+from lms.api_keys.documents import OWNERS
+from lms.api_keys.rules import ApiKeyNotFound, TooManyApiKeys
 from lms.api_keys.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyRead
 from lms.api_keys.verdicts import KeyVerdicts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires

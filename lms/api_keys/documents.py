@@ -7,10 +7,13 @@ from uuid import UUID
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from lms.accounts.documents import Role
 from lms.clock import utc_now
 from lms.documents import BaseDocument
 from lms.transactions import Session
 
+OWNERS = (Role.INSTRUCTOR, Role.ADMIN)
+"""Who may have keys. Whoever is neither any more has none that work."""
 SHOWN_AFTER_END = timedelta(days=90)
 """How long a key that has expired is still in its owner's list."""
 

@@ -11,11 +11,8 @@ import hashlib
 from datetime import datetime
 from uuid import UUID
 
-from lms.accounts.documents import Role
 from lms.errors import Conflict, Forbidden, NotFound, Unauthenticated
 
-OWNERS = (Role.INSTRUCTOR, Role.ADMIN)
-"""Who may have keys. Whoever is neither any more has none that work."""
 MOST_KEYS = 20
 PREFIX = "lms_"
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -65,13 +62,20 @@ def parse_key(text: str) -> tuple[UUID, str]:
     body, secret_at = text[:-CHECKSUM_LENGTH], len(PREFIX) + ID_LENGTH + 1
     if len(text) != LENGTH or not text.isascii() or _with_checksum(body) != text:
         raise ApiKeyMistyped
-    head, secret = body[: secret_at - 1], body[secret_at:]
-    number = 0
-    for symbol in head.removeprefix(PREFIX):
-        number = number * len(ALPHABET) + ALPHABET.find(symbol)
-    if number >> ID_BITS or prefix_of(UUID(int=number)) != head:
+    key_id = id_of(body[: secret_at - 1])
+    if key_id is None:
         raise ApiKeyMistyped
-    return UUID(int=number), secret
+    return key_id, body[secret_at:]
+
+
+def id_of(prefix: str) -> UUID | None:
+    """Whose `prefix_of` this is."""
+    number = 0
+    for symbol in prefix.removeprefix(PREFIX):
+        number = number * len(ALPHABET) + ALPHABET.find(symbol)
+    if number < 0 or number >> ID_BITS or prefix_of(UUID(int=number)) != prefix:
+        return None
+    return UUID(int=number)
 
 
 def _with_checksum(body: str) -> str:

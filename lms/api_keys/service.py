@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from lms.accounts.documents import User
-from lms.api_keys.documents import ApiKey
-from lms.api_keys.rules import MOST_KEYS, OWNERS, SECRET_BYTES, ApiKeyNotFound, TooManyApiKeys, key_text, parse_key
+from lms.api_keys.documents import OWNERS, ApiKey
+from lms.api_keys.rules import MOST_KEYS, SECRET_BYTES, ApiKeyNotFound, TooManyApiKeys, key_text, parse_key
 from lms.api_keys.schemas import ApiKeyCreate
 from lms.api_keys.tasks import send_api_key_created_email
 from lms.audit import Other, record

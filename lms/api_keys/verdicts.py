@@ -18,8 +18,8 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from lms.accounts.documents import Role, User
-from lms.api_keys.documents import ApiKey, Scope
-from lms.api_keys.rules import OWNERS, ApiKeyRefused, parse_key
+from lms.api_keys.documents import OWNERS, ApiKey, Scope
+from lms.api_keys.rules import ApiKeyRefused, parse_key
 from lms.auth import REUSE_SECONDS, Caller, Recent
 from lms.clock import utc_now
 from lms.together import Together

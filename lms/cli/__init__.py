@@ -196,14 +196,17 @@ def load(
     overwrite_edits: bool,
     output: str,
 ) -> None:
-    """Load courses from folders: our own format or an mdBook.
+    """Load courses from folders: our own format or an mdBook. Into the database, and not yet by LMS_API_URL.
 
     Exit code 0: done; 1: the files have faults, or there is no database; 2: refused, since something was edited in the
     app, changed meanwhile or would have no owner, and for an option that does not exist.
     """
+    from lms.cli.remote import refuse_remote
     from lms.loading.load import LoadOptions
     from lms.loading.load import load as load_courses
     from lms.loading.show import print_report, to_json
+
+    refuse_remote()
 
     async def loading() -> Any:
         from lms.database import connect
@@ -281,6 +284,6 @@ def print_json(value: object) -> None:
 
 def main() -> None:
     # Registers the commands for operators.
-    from lms.cli import audit, operating, people  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from lms.cli import api_keys, audit, courses, operating, people  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     cli(prog_name="lms")

@@ -16,10 +16,19 @@ SHOWN = 1_000
 
 @asynccontextmanager
 async def open_database() -> AsyncGenerator[None]:
+    from lms.cli.remote import refuse_remote
     from lms.database import connect
 
+    refuse_remote()
     async with connect(checked_settings()):
         yield
+
+
+def as_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 @cli.group()

@@ -223,6 +223,15 @@ async def test_a_key_that_is_revoked_twice_is_revoked_once(
     assert [entry["act"] for entry in await audited(database)] == ["api_key.revoked"]
 
 
+async def test_in_the_process_that_revokes_it_a_key_is_out_at_once(
+    client_for: ClientFor, client: httpx.AsyncClient, ivy: User
+) -> None:
+    key, text = await a_key(ivy, Scope.PROFILE_READ)
+    assert (await client.get("/users/me", headers=bearer(text))).status_code == 200
+    await (await client_for(ivy)).delete(f"{KEYS}/{key.id}")
+    assert refusal(await client.get("/users/me", headers=bearer(text))) == (401, "api_key_refused")
+
+
 async def test_what_is_done_to_keys_is_written_down(client_for: ClientFor, database: Database, ivy: User) -> None:
     signed_in = await client_for(ivy)
     key_id = (await signed_in.post(KEYS, json=WANTED)).json()["id"]
