@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import rich_click as click
+from click import get_current_context
 
 from lms.cli import refuse
 from lms.redaction import clean_text
@@ -62,7 +63,7 @@ class Remote:
             # A proxy sees what goes by plain http, which is for this machine only.
             trust_env=self.address.startswith("https:"),
         )
-        click.get_current_context().call_on_close(self._client.close)
+        get_current_context().call_on_close(self._client.close)
 
     def get(self, path: str, **query: str | int) -> Any:
         return self._ask("GET", path, query)
