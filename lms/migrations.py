@@ -12,17 +12,29 @@ from uuid import uuid4
 
 import pymongo
 from beanie import Document
-from pymongo import IndexModel
+from pymongo import IndexModel, UpdateOne
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from lms.clock import utc_now
+from lms.folding import search_words
 
 Database = AsyncDatabase[dict[str, Any]]
 Step = Callable[[Database], Awaitable[None]]
 
-STEPS: list[Step] = []
-"""Changes of stored documents, oldest first; every one may run again after it was cut off. None was needed so far."""
+PEOPLE_AT_ONCE = 1_000
+
+
+async def _make_people_findable(database: Database) -> None:
+    """Give the words of a search to who was stored without. Who is changed meanwhile is come back to."""
+    users, without = database["users"], {"search": {"$exists": False}}
+    while found := await users.find(without, {"email": 1, "full_name": 1}).limit(PEOPLE_AT_ONCE).to_list():
+        changes = [UpdateOne(one, {"$set": {"search": search_words(one["email"], one["full_name"])}}) for one in found]
+        await users.bulk_write(changes, ordered=False)
+
+
+STEPS: list[Step] = [_make_people_findable]
+"""Changes of stored documents, oldest first; every one may run again after it was cut off."""
 
 SCHEMA_VERSION = 1 + len(STEPS)
 META = "meta"

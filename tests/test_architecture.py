@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     # The ground, which knows nothing of ours but the version.
     *("lms", "clock", "ids", "keys", "slugs", "numbers", "processes", "redaction", "redis_client", "letters"),
-    *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence", "origin"),
+    *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence"),
+    *("origin", "folding"),
     # What runs beneath every feature.
     *("logs", "metrics", "tokens", "passwords", "mail", "embedded", "migrations"),
     # What a feature stores, decides and shows.

@@ -5,10 +5,11 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from lms.documents import BaseDocument
+from lms.folding import search_words
 from lms.ids import new_person_id
 
 
@@ -23,7 +24,8 @@ class User(BaseDocument):
 
     `password_rev` counts their passwords: what was made under an earlier one (a session, a link in a mail) is void.
     `rev` counts what they see change about themselves, for ETags, and `keys_made` their API keys, so that two that are
-    made at the same time meet here.
+    made at the same time meet here. `search` is what they are found by: whoever changes name or address sets it anew
+    (`search_words`).
     """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -39,13 +41,24 @@ class User(BaseDocument):
     time_zone: str = "UTC"
     auth_epoch: int = 0
     keys_made: int = 0
+    search: list[str] = []
 
     class Settings:
         name = "users"
         indexes = [
             IndexModel([("email", ASCENDING)], name="email", unique=True),
-            IndexModel([("role", ASCENDING), ("created_at", DESCENDING)], name="role_created"),
+            # Asked for all roles or for both values of `active`, it gives the few runs of each in order, merged.
+            IndexModel(
+                [("role", ASCENDING), ("active", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                name="role_created",
+            ),
+            IndexModel([("search", ASCENDING)], name="search"),
         ]
+
+    @model_validator(mode="after")
+    def _findable(self) -> Self:
+        self.search = self.search or search_words(self.email, self.full_name)
+        return self
 
     @classmethod
     async def by_email(cls, email: str) -> Self | None:

@@ -4,16 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, SignIn, User
-from lms.accounts.rules import EmailTaken, check_new_password
+from lms.accounts.rules import EmailTaken, LastAdmin, UserNotFound, check_new_password
 from lms.api_keys.documents import ApiKey
 from lms.audit import Other, record
 from lms.audit.documents import Act
 from lms.clock import utc_now
+from lms.folding import search_words
 from lms.passwords import Passwords
-from lms.transactions import Session, in_transaction
+from lms.transactions import Session, in_transaction, next_number
+from lms.web.etags import RevisionMismatch, seen_revision, strong_tag
 
 
 async def hash_new_password(passwords: Passwords, password: str, pointer: str, email: str, full_name: str) -> str:
@@ -24,52 +27,116 @@ async def hash_new_password(passwords: Passwords, password: str, pointer: str, e
 
 async def create_user(user: User, by: UUID | Other = "operator") -> None:
     """Store a person whom somebody else made. Raises `EmailTaken`."""
-
-    async def write(session: Session) -> None:
-        await user.insert(session=session)
-        told = {user.id: {"email": user.email, "full_name": user.full_name}}
-        facts = {"role": user.role.value}
-        await record(session, Act.USER_CREATED, actor=by, target=user.id, private=told, facts=facts)
-
     try:
-        await in_transaction(write)
+        await in_transaction(lambda session: store_user(user, by, session))
     except DuplicateKeyError:
         raise EmailTaken(user.email) from None
 
 
+async def store_user(user: User, by: UUID | Other, session: Session) -> None:
+    await user.insert(session=session)
+    told = {user.id: {"email": user.email, "full_name": user.full_name}}
+    await record(session, Act.USER_CREATED, actor=by, target=user.id, private=told, facts={"role": user.role.value})
+
+
 async def change_role(user_id: UUID, role: Role, by: UUID | Other = "operator") -> bool:
     """Give a person another role and end every access token issued under the one before."""
-    change = {"$set": {"role": role}, "$inc": {"auth_epoch": 1, "rev": 1}}
-
-    async def write(session: Session) -> bool:
-        wanted = {"_id": user_id, "role": {"$ne": role}}
-        before = await User.get_pymongo_collection().find_one_and_update(wanted, change, session=session)
-        if before is not None:
-            facts = {"role_before": before["role"], "role": role.value}
-            await record(session, Act.ROLE_CHANGED, actor=by, target=user_id, facts=facts)
-        return before is not None
-
-    return await in_transaction(write)
+    return await _change(user_id, {"role": role}, by)
 
 
 async def set_active(user_id: UUID, *, active: bool, by: UUID | Other = "operator") -> bool:
     """Let a person in or keep them out; either way no earlier token or API key counts, and whoever comes back signs in
     anew.
     """
-    change = {"$set": {"active": active}, "$inc": {"auth_epoch": 1}}
+    return await _change(user_id, {"active": active}, by)
+
+
+async def _change(user_id: UUID, changes: Mapping[str, Any], by: UUID | Other) -> bool:
+    """Whether there was something to change."""
 
     async def write(session: Session) -> bool:
-        wanted = {"_id": user_id, "active": {"$ne": active}}
-        result = await User.get_pymongo_collection().update_one(wanted, change, session=session)
-        if not result.modified_count:
+        before = await User.find_one({"_id": user_id}, session=session)
+        if before is None:
             return False
-        if not active:
-            await end_sessions({"user_id": user_id}, session)
-            await ApiKey.revoke({"owner_id": user_id}, session)
-        await record(session, Act.ACTIVATED if active else Act.DEACTIVATED, actor=by, target=user_id)
-        return True
+        after, _ = await change_person(before, changes, by, session)
+        return after is not before
 
     return await in_transaction(write)
+
+
+async def update_person(
+    user_id: UUID, changes: Mapping[str, Any], tags: list[str] | None, by: UUID, session: Session
+) -> tuple[User, list[UUID]]:
+    """As `change_person`, for who saw the revision in `tags`. Raises `UserNotFound` and `RevisionMismatch`."""
+    before = await User.find_one({"_id": user_id}, session=session)
+    if before is None:
+        raise UserNotFound
+    if not seen_revision(tags, before.rev):
+        raise RevisionMismatch(strong_tag(before.rev), {name: getattr(before, name) for name in changes})
+    return await change_person(before, changes, by, session)
+
+
+async def change_person(
+    before: User, changes: Mapping[str, Any], by: UUID | Other, session: Session
+) -> tuple[User, list[UUID]]:
+    """Set what differs from `before`, which this transaction has read, and write each act down.
+
+    Another role ends every access token, being kept out every session too; those are returned, for `Accounts.forget`
+    once that is committed. Raises `LastAdmin`; an operator, who can make another one, is not held up by that.
+    """
+    new = {name: value for name, value in changes.items() if getattr(before, name) != value}
+    if not new:
+        return before, []
+    access = new.keys() & {"role", "active"}
+    if access and by != "operator" and _is_admin(before):
+        await keep_an_admin(before.id, session)
+    found = {"search": search_words(before.email, new["full_name"])} if "full_name" in new else {}
+    raw = await User.get_pymongo_collection().find_one_and_update(
+        {"_id": before.id},
+        {"$set": new | found, "$inc": {"rev": 1, "auth_epoch": int(bool(access))}},
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    ended: list[UUID] = []
+    if new.get("active") is False:
+        ended = await end_sessions({"user_id": before.id}, session)
+        await ApiKey.revoke({"owner_id": before.id}, session)
+    await _record_changes(before, new, by, session)
+    return User.model_validate(raw), ended
+
+
+def _is_admin(user: User) -> bool:
+    return user.role is Role.ADMIN and user.active
+
+
+async def keep_an_admin(besides: UUID, session: Session) -> None:
+    """Raises `LastAdmin` where there is no other active one.
+
+    Of two who go at the same time both take the number, so that one is made again and finds the other one gone.
+    """
+    await next_number("counters", "admins", session)
+    others = {"role": Role.ADMIN.value, "active": True, "_id": {"$ne": besides}}
+    if await User.get_pymongo_collection().find_one(others, {"_id": 1}, session=session) is None:
+        raise LastAdmin
+
+
+async def _record_changes(before: User, new: Mapping[str, Any], by: UUID | Other, session: Session) -> None:
+    target = before.id
+    if "role" in new:
+        facts = {"role_before": before.role.value, "role": str(new["role"])}
+        await record(session, Act.ROLE_CHANGED, actor=by, target=target, facts=facts)
+    if "active" in new:
+        act = Act.ACTIVATED if new["active"] else Act.DEACTIVATED
+        await record(session, act, actor=by, target=target)
+    profile = {name: value for name, value in new.items() if name not in {"role", "active"}}
+    if profile:
+        fields: dict[str, Any] = {"fields": " ".join(sorted(profile))}
+        if "verified" in profile:
+            fields["verified"] = profile["verified"]
+        told: dict[UUID, dict[str, str]] = {}
+        if "full_name" in profile:
+            told[target] = {"full_name_before": before.full_name, "full_name": profile["full_name"]}
+        await record(session, Act.PROFILE_CHANGED, actor=by, target=target, private=told, facts=fields)
 
 
 async def end_sessions(which: Mapping[str, Any], session: Session | None = None) -> list[UUID]:

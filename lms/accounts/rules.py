@@ -4,7 +4,7 @@ import unicodedata
 from datetime import datetime, timedelta
 from enum import Enum
 
-from lms.errors import FieldError, Forbidden, Invalid, NotFound, Unauthenticated
+from lms.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unauthenticated
 
 PASSWORD_LENGTHS = range(8, 129)
 
@@ -28,6 +28,14 @@ class SessionNotFound(NotFound):
 class CommonPassword(Invalid):
     code = "common_password"
     detail = "This password is among the first that anybody would try; choose another one."
+
+
+class UserNotFound(NotFound):
+    detail = "There is no such person."
+
+
+class LastAdmin(Conflict):
+    detail = "This is the last active administrator; let another one in first."
 
 
 class EmailTaken(Exception):

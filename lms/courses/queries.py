@@ -99,7 +99,7 @@ async def list_courses(
     if search is None:
         rows, total, cursor = await find_page(courses, wanted, sort, paging, HEAD, shared=True)
     else:
-        rows, total, cursor = await search_page(courses, search, wanted, sort, paging, HEAD)
+        rows, total, cursor = await search_page(courses, {"$text": {"$search": search}}, wanted, sort, paging, HEAD)
     counted = await stats.get_all({row["_id"] for row in rows})
     return [CourseSummary.from_raw(row, **_computed(row, counted.get(row["_id"]))) for row in rows], total, cursor
 

@@ -5,14 +5,15 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pymongo import ReturnDocument
-
 from lms.accounts.documents import User
+from lms.accounts.people import update_person
+from lms.accounts.rules import UserNotFound
 from lms.auth import Caller
 from lms.errors import Unauthenticated
 from lms.profile.rules import check_time_zone, normal_locale
 from lms.profile.schemas import UserUpdate
-from lms.web.etags import RevisionMismatch, seen_revision, strong_tag
+from lms.schemas import Patch
+from lms.transactions import in_transaction
 
 
 async def own_user(caller: Caller) -> User:
@@ -25,25 +26,17 @@ async def own_user(caller: Caller) -> User:
 
 async def update_profile(caller: Caller, data: UserUpdate, tags: list[str] | None) -> User:
     """Set what is named. Raises `RevisionMismatch` with the current values of the named fields."""
-    changes = await _checked(data.changes())
-    found = await own_user(caller)
-    if not seen_revision(tags, found.rev):
-        raise _mismatch(found, changes)
-    if not changes:
-        return found
-    # Who was stored by a version without revisions has none.
-    unchanged = {} if tags is None else {"rev": found.rev or {"$in": [0, None]}}
-    raw = await User.get_pymongo_collection().find_one_and_update(
-        {"_id": caller.id, **unchanged},
-        {"$set": changes, "$inc": {"rev": 1}},
-        return_document=ReturnDocument.AFTER,
-    )
-    if raw is None:
-        raise _mismatch(await own_user(caller), changes)
-    return User.model_validate(raw)
+    changes = await checked_changes(data)
+    try:
+        changed, _ = await in_transaction(lambda session: update_person(caller.id, changes, tags, caller.id, session))
+    except UserNotFound:
+        raise Unauthenticated from None
+    return changed
 
 
-async def _checked(changes: dict[str, Any]) -> dict[str, Any]:
+async def checked_changes(data: Patch) -> dict[str, Any]:
+    """What is named, as it is stored. Raises 422 for a time zone that there is not."""
+    changes = data.changes()
     if "full_name" in changes:
         changes["full_name"] = changes["full_name"].strip()
     if "locale" in changes:
@@ -57,7 +50,3 @@ async def _checked(changes: dict[str, Any]) -> dict[str, Any]:
 @cache
 def _time_zones() -> frozenset[str]:
     return frozenset((files("tzdata") / "zones").read_text(encoding="utf-8").split())
-
-
-def _mismatch(current: User, named: dict[str, Any]) -> RevisionMismatch:
-    return RevisionMismatch(strong_tag(current.rev), {name: getattr(current, name) for name in named})

@@ -17,6 +17,7 @@ class Purpose(StrEnum):
     VERIFY_EMAIL = "verify_email"
     RESET_PASSWORD = "reset_password"  # noqa: S105 - the purpose's name
     CHANGE_EMAIL = "change_email"
+    INVITATION = "invitation"
 
 
 class MailedLink(BaseDocument):

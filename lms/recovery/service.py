@@ -20,6 +20,7 @@ from lms.audit.documents import Act
 from lms.auth import Caller
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
+from lms.folding import search_words
 from lms.ids import new_person_id
 from lms.outbox.documents import Event
 from lms.recovery.documents import MailedLink, Purpose
@@ -204,9 +205,13 @@ async def confirm_email_change(token: str) -> EmailChangeState:
             raise LinkRefused
         user = await User.find_one({"_id": link.user_id}, session=session)
         check_email_change(link, user)
+        if user is None:
+            raise LinkRefused
         if link.digests:
             return EmailChangeState(status="waiting")
-        await _change_user(link.user_id, {"$set": {"email": link.email, "verified": True}, "$inc": {"rev": 1}}, session)
+        search = search_words(link.email, user.full_name)
+        changed = {"email": link.email, "verified": True, "search": search}
+        await _change_user(link.user_id, {"$set": changed, "$inc": {"rev": 1}}, session)
         told = {link.user_id: {"email": link.email}}
         await record(session, Act.EMAIL_CHANGED, actor="nobody", target=link.user_id, private=told)
         job = send_email_changed_email.name

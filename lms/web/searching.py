@@ -12,15 +12,15 @@ MOST_CANDIDATES = 5_000
 
 async def search_page(
     collection: AsyncCollection[dict[str, Any]],
-    text: str,
+    words: Mapping[str, Any],
     wanted: Mapping[str, Any],
     sort: Sort,
     paging: Paging,
     projection: Mapping[str, Any],
 ) -> tuple[list[dict[str, Any]], int | None, str | None]:
-    """As `find_page`, among the first 5,000 documents that have a word of `text`: a common word costs no more."""
+    """As `find_page`, among the first 5,000 documents that an index gives for `words`: a common word costs no more."""
     # The filter comes behind the limit, else more than so many are looked through, and what is sorted is small.
-    candidates = [{"$match": {"$text": {"$search": text}}}, {"$limit": MOST_CANDIDATES}, {"$project": projection}]
+    candidates = [{"$match": words}, {"$limit": MOST_CANDIDATES}, {"$project": projection}]
     order = {"$sort": dict(sort.fields)}
     if paging.cursor is None:
         # Each row tells of how many it was found.
