@@ -31,6 +31,7 @@ from lms.redis_client import Accelerator
 from lms.schemas import Moment
 from lms.settings import Settings, load_settings
 from lms.tokens import KeyRing
+from lms.users.controller import UserController, accept_invitation
 from lms.web.docs import PRECOMPRESSED, docs_router
 from lms.web.etags import ConditionalReads
 from lms.web.health import Draining, Health, begin_on_sigterm, health_router
@@ -114,6 +115,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
                     EnrollmentController,
                     CertificateController,
                     AuditController,
+                    UserController,
+                    accept_invitation,
                 ],
             ),
             verify_certificate,

@@ -20,6 +20,7 @@ from lms.outbox.documents import Event
 from lms.recovery.documents import MailedLink
 from lms.settings import Settings, SettingsError
 from lms.transactions import use_database
+from lms.users.documents import Invitation
 from lms.web.idempotency import IdempotencyRecord
 
 CLOSE_SECONDS = 0.5
@@ -29,6 +30,7 @@ DOCUMENTS: list[type[Document]] = [
     SignIn,
     ApiKey,
     MailedLink,
+    Invitation,
     Course,
     CourseStats,
     Enrollment,

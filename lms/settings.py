@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     link_change_email: TokenPath = Field(
         "/change-email#token={token}", description="Path in the front end that confirms a new address."
     )
+    link_invite: TokenPath = Field(
+        "/invitation#token={token}", description="Path in the front end that accepts an invitation."
+    )
     school_name: Annotated[str, Field(min_length=1, max_length=120)] = Field(
         "Open School", description="Who issues certificates and signs mails."
     )
@@ -103,6 +106,9 @@ class Settings(BaseSettings):
     )
     email_link_hours: Annotated[int, Field(ge=1, le=720)] = Field(
         48, description="Life of a link that confirms an address."
+    )
+    invite_days: Annotated[int, Field(ge=1, le=90)] = Field(
+        7, description="Life of an invitation, and of the link to a new account's first password."
     )
 
     cors_origins: Origins = Field([], description="Exact origins of browser apps, comma separated.")

@@ -30,6 +30,7 @@ TASK_MODULES = (
     "lms.accounts.tasks",
     "lms.recovery.tasks",
     "lms.api_keys.tasks",
+    "lms.users.tasks",
     "lms.certificates.tasks",
     "lms.audit.tasks",
     "lms.maintenance.tasks",

@@ -21,6 +21,8 @@ def every_letter(text: str, link: str = LINK) -> list[Letter]:
         letters.already_registered(text, text, link),
         letters.certificate_issued(text, text, text, "01J2JV-4Z1XF-S7RMT-RC3MQ-3YJJVT", link),
         letters.reset_password(text, text, link, 30),
+        letters.account_created(text, text, link, 7),
+        letters.invitation(text, text, "instructor", link, 7),
         letters.password_changed(text, text, link),
         letters.approve_email_change(text, text, text, link),
         letters.confirm_email_change(text, text, link),
@@ -147,6 +149,19 @@ def test_a_name_that_would_be_a_link_is_left_out_of_the_greeting(name: str) -> N
 )
 def test_people_with_dots_in_their_names_are_greeted(name: str) -> None:
     assert letters.welcome(name, "School", LINK).greeting == f"Hello {name},"
+
+
+@pytest.mark.parametrize(
+    ("role", "said"), [("student", "a student"), ("instructor", "an instructor"), ("admin", "an administrator")]
+)
+def test_an_invitation_says_to_what_and_for_how_long(role: str, said: str) -> None:
+    letter = letters.invitation("", "Tidewater School", role, LINK, 1)
+    assert (letter.subject, letter.greeting) == ("You are invited to Tidewater School", "Hello,")
+    text = letter.as_text()
+    assert f"You are invited to Tidewater School as {said}." in text
+    assert "works once, and for one day." in text
+    assert f"Accept the invitation: {LINK}\n" in text
+    assert "for 7 days." in letters.invitation("Nia", "School", role, LINK, 7).as_text()
 
 
 def test_a_letter_without_an_action_has_no_link() -> None:

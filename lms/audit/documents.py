@@ -18,6 +18,7 @@ class Act(StrEnum):
     REGISTERED_AGAIN = "user.registered_again"
     USER_CREATED = "user.created"
     USER_INVITED = "user.invited"
+    INVITATION_WITHDRAWN = "user.invitation_withdrawn"
     INVITATION_ACCEPTED = "user.invitation_accepted"
     PROFILE_CHANGED = "user.profile_changed"
     ROLE_CHANGED = "user.role_changed"

@@ -1,7 +1,8 @@
-"""The commands for people: create, list, change roles, keep out."""
+"""The commands for people: create, invite, list, change roles, keep out."""
 
 import sys
 from contextlib import closing
+from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -20,7 +21,7 @@ PasswordStdin = click.option(
 
 @cli.group()
 def users() -> None:
-    """People: create, list, change roles, keep out."""
+    """People: create, invite, list, change roles, keep out."""
 
 
 @users.command("create-admin")
@@ -96,16 +97,56 @@ async def _store(data: Any, role: str) -> UUID:
     return user.id
 
 
+@users.command("invite")
+@click.argument("email")
+@click.option("--role", type=ROLES, required=True, help="What this person may do.")
+@click.option("--full-name", help="Name to write to; who accepts may give another one.")
+def invite(email: str, role: str, full_name: str | None) -> None:
+    """Mail somebody a link that gives them an account, in the place of the one before."""
+    import msgspec
+
+    from lms.recovery.rules import AddressTaken
+    from lms.users.schemas import InvitationCreate
+    from lms.web.bodies import find_errors
+
+    given = {"email": email, "role": role, **({"full_name": full_name} if full_name else {})}
+    errors = list(find_errors(given, InvitationCreate))
+    if errors:
+        _refuse(errors)
+    try:
+        until = run(_invited(msgspec.convert(given, InvitationCreate)))
+    except AddressTaken:
+        raise click.ClickException(
+            f"There is an account for {email} already; `lms users set-role` changes it."
+        ) from None
+    click.echo(f"Invited {role} {email}; the mail's link works until {until:%Y-%m-%d %H:%M} UTC.")
+
+
+async def _invited(data: Any) -> datetime:
+    from lms.transactions import in_transaction
+    from lms.users.service import invite
+
+    async with open_database():
+        settings = checked_settings()
+        return (await in_transaction(lambda session: invite(data, settings, None, session))).expires_at
+
+
 @users.command("list")
+@click.option("--search", help="Beginnings of words of the name, or of the address.")
+@click.option("--role", type=ROLES, help="Only who has this role.")
+@click.option("--inactive", is_flag=True, help="Only who is kept out.")
 @AsJson
-def list_users(as_json: bool) -> None:
+def list_users(search: str | None, role: str | None, inactive: bool, as_json: bool) -> None:
     """List people, newest first, at most a thousand."""
 
     async def found() -> list[dict[str, Any]]:
-        from lms.accounts.documents import User
+        from lms.accounts.documents import Role
+        from lms.users.queries import list_people
+        from lms.web.lists import Paging
 
+        paging = Paging(page=1, size=SHOWN, cursor="")
         async with open_database():
-            people = await User.find_all().sort("-created_at").limit(SHOWN).to_list()
+            people, _, _ = await list_people(Role(role) if role else None, False if inactive else None, search, paging)
         return [
             {"id": str(one.id), "email": one.email, "full_name": one.full_name, "role": one.role, "active": one.active}
             for one in people

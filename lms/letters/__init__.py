@@ -114,6 +114,40 @@ def reset_password(name: str, school: str, link: str, minutes: int) -> Letter:
     )
 
 
+def account_created(name: str, school: str, link: str, days: int) -> Letter:
+    return Letter(
+        subject=f"Your account at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"There is an account for you at {school} now. Choose a password below, then sign in with this address.",
+            f"The link works once, and for {_days(days)}. If you expected nothing like it, simply ignore this mail.",
+        ),
+        school=school,
+        action=("Choose a password", link),
+    )
+
+
+def invitation(name: str, school: str, role: str, link: str, days: int) -> Letter:
+    """`name` is empty where whoever invites did not give one."""
+    return Letter(
+        subject=f"You are invited to {school}",
+        greeting=_greeting("Hello", name, ",") if name else "Hello,",
+        paragraphs=(
+            f"You are invited to {school} as {_AS[role]}. Accept below, and choose the password of your account.",
+            f"The link works once, and for {_days(days)}. If you expected nothing like it, simply ignore this mail.",
+        ),
+        school=school,
+        action=("Accept the invitation", link),
+    )
+
+
+_AS = {"student": "a student", "instructor": "an instructor", "admin": "an administrator"}
+
+
+def _days(days: int) -> str:
+    return "one day" if days == 1 else f"{days} days"
+
+
 def password_changed(name: str, school: str, link: str) -> Letter:
     return Letter(
         subject=f"Your password at {school} was changed",

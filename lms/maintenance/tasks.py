@@ -13,6 +13,7 @@ from lms.enrollments.documents import Enrollment
 from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, job
 from lms.recovery.documents import MailedLink
+from lms.users.documents import Invitation
 from lms.web.idempotency import IdempotencyRecord
 
 BATCH = 1_000
@@ -22,7 +23,7 @@ KEPT_AFTER_END = timedelta(days=1)
 
 @job("cleanup_expired_tokens")
 async def cleanup_expired_tokens(event: Event, context: JobContext) -> None:
-    """Sessions that ended or expired, links in mails, answers kept for repetitions.
+    """Sessions that ended or expired, links in mails, invitations, answers kept for repetitions.
 
     MongoDB's own TTL does most of it, later.
     """
@@ -32,6 +33,7 @@ async def cleanup_expired_tokens(event: Event, context: JobContext) -> None:
     ended = {"ended_at": {"$lt": now - KEPT_AFTER_END}}
     await _delete(SignIn.get_pymongo_collection(), {"$or": [expired, ended]})
     await _delete(MailedLink.get_pymongo_collection(), expired)
+    await _delete(Invitation.get_pymongo_collection(), expired)
     await _delete(IdempotencyRecord.get_pymongo_collection(), expired)
 
 

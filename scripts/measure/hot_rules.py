@@ -34,6 +34,7 @@ WHOLE = frozenset(
         "schedules",
         "meta",
         "mailed_links",
+        "invitations",
         "audit",
         "audit_details",
         "audit_keys",

@@ -1,13 +1,17 @@
 import json
 from typing import Any
 
+import httpx
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import User
+from lms.database import bind
 from lms.passwords import Passwords
+from lms.recovery.documents import Purpose
 from lms.settings import Settings
 from tests.cli.conftest import Command, plain
+from tests.recovery.mailed import newest_token
 
 Database = AsyncDatabase[dict[str, Any]]
 PASSWORD = "correct horse battery"
@@ -84,6 +88,34 @@ async def test_an_address_has_one_account(lms: Command, database: Database, ada:
     assert await database["users"].count_documents({}) == 1
 
 
+async def test_somebody_is_invited_by_an_operator(
+    lms: Command, database: Database, client: httpx.AsyncClient, settings: Settings
+) -> None:
+    who = ("Ivy@School.example", "--role", "instructor", "--full-name", "Ivy Lindqvist")
+    result = await lms("users", "invite", *who)
+    stored = await database["invitations"].find_one({})
+    assert stored is not None
+    until = f"{stored['expires_at']:%Y-%m-%d %H:%M} UTC"
+    assert result.stdout == f"Invited instructor Ivy@School.example; the mail's link works until {until}.\n"
+    assert (stored["email"], stored["full_name"], stored["invited_by"]) == ("ivy@school.example", "Ivy Lindqvist", None)
+    audited = await database["outbox"].find_one({"kind": "audit"})
+    assert audited is not None
+    assert (audited["data"]["act"], audited["data"]["actor"]) == ("user.invited", "operator")
+    await bind(database)
+    body = {"token": await newest_token(settings, "user.invited", Purpose.INVITATION), "password": PASSWORD}
+    assert (await client.post("/auth/invitations/accept", json=body)).status_code == 200
+    again = await lms("users", "invite", *who)
+    assert again.exit_code == 1
+    assert "There is an account for Ivy@School.example already" in plain(again.stderr)
+
+
+async def test_nobody_is_invited_to_what_is_no_address(lms: Command, database: Database) -> None:
+    result = await lms("users", "invite", "ivy", "--role", "instructor")
+    assert (result.exit_code, result.stderr.split(":")[0]) == (1, "email")
+    assert (await lms("users", "invite", "ivy@school.example")).exit_code == 2
+    assert await database["invitations"].count_documents({}) == 0
+
+
 @pytest.mark.parametrize("missing", ["--email", "--full-name"])
 async def test_what_is_missing_is_named(lms: Command, missing: str) -> None:
     given = {"--email": "a@school.example", "--full-name": "Ada"}
@@ -120,6 +152,21 @@ async def test_people_are_listed_as_data(lms: Command, sam: User) -> None:
             "active": True,
         }
     ]
+
+
+async def test_the_list_is_narrowed_down(lms: Command, ada: User, sam: User, stella: User) -> None:
+    await lms("users", "deactivate", sam.email)
+
+    async def listed(*options: str) -> list[str]:
+        result = await lms("users", "list", "--json", *options)
+        assert result.exit_code == 0, result.output
+        return [one["email"].partition("@")[0] for one in json.loads(result.stdout)]
+
+    assert await listed("--role", "student") == ["stella", "sam"]
+    assert await listed("--inactive") == ["sam"]
+    assert await listed("--search", "STÉ") == ["stella"]
+    assert await listed("--search", "oka", "--role", "student", "--inactive") == ["sam"]
+    assert await listed("--search", "oka", "--role", "instructor") == []
 
 
 async def test_without_people_the_list_is_empty(lms: Command, database: Database) -> None:
