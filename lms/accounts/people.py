@@ -88,8 +88,6 @@ async def change_person(
     if not new:
         return before, []
     access = new.keys() & {"role", "active"}
-    if access and by != "operator" and _is_admin(before):
-        await keep_an_admin(before.id, session)
     found = {"search": search_words(before.email, new["full_name"])} if "full_name" in new else {}
     raw = await User.get_pymongo_collection().find_one_and_update(
         {"_id": before.id},
@@ -97,6 +95,8 @@ async def change_person(
         return_document=ReturnDocument.AFTER,
         session=session,
     )
+    if access and by != "operator" and _is_admin(before):
+        await keep_an_admin(session)
     ended: list[UUID] = []
     if new.get("active") is False:
         ended = await end_sessions({"user_id": before.id}, session)
@@ -107,17 +107,6 @@ async def change_person(
 
 def _is_admin(user: User) -> bool:
     return user.role is Role.ADMIN and user.active
-
-
-async def keep_an_admin(besides: UUID, session: Session) -> None:
-    """Raises `LastAdmin` where there is no other active one.
-
-    Of two who go at the same time both take the number, so that one is made again and finds the other one gone.
-    """
-    await next_number("counters", "admins", session)
-    others = {"role": Role.ADMIN.value, "active": True, "_id": {"$ne": besides}}
-    if await User.get_pymongo_collection().find_one(others, {"_id": 1}, session=session) is None:
-        raise LastAdmin
 
 
 async def _record_changes(before: User, new: Mapping[str, Any], by: UUID | Other, session: Session) -> None:
@@ -145,3 +134,15 @@ async def end_sessions(which: Mapping[str, Any], session: Session | None = None)
     found = await sessions.find(live, {"_id": 1}, session=session).to_list(1000)
     await sessions.update_many(live, {"$set": {"ended_at": utc_now()}}, session=session)
     return [row["_id"] for row in found]
+
+
+async def keep_an_admin(session: Session) -> None:
+    """Called behind the change, in its transaction: raises `LastAdmin` where it leaves nobody who administers.
+
+    Two such changes at once would each see the other one's administrator; the number that both take has one of them
+    made again after the other.
+    """
+    await next_number("counters", "admins", session)
+    standing = {"role": Role.ADMIN.value, "active": True}
+    if await User.get_pymongo_collection().find_one(standing, {"_id": 1}, session=session) is None:
+        raise LastAdmin

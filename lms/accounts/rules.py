@@ -25,17 +25,17 @@ class SessionNotFound(NotFound):
     detail = "You have no such session."
 
 
-class CommonPassword(Invalid):
-    code = "common_password"
-    detail = "This password is among the first that anybody would try; choose another one."
-
-
 class UserNotFound(NotFound):
     detail = "There is no such person."
 
 
 class LastAdmin(Conflict):
-    detail = "This is the last active administrator; let another one in first."
+    detail = "This is the last administrator; make somebody else one first."
+
+
+class CommonPassword(Invalid):
+    code = "common_password"
+    detail = "This password is among the first that anybody would try; choose another one."
 
 
 class EmailTaken(Exception):

@@ -56,7 +56,8 @@ class RecoveryController(Controller):
     async def reset_password(self, data: JSONBody[PasswordReset], accounts: NamedDependency[Accounts]) -> PasswordIsSet:
         """Set a new password with the token of a mailed link, which works once and for half an hour.
 
-        Ends all sessions, and proves the address. Sign in with the new password afterwards.
+        The first link of an account that an administrator made works for days. Ends all sessions, and proves the
+        address. Sign in with the new password afterwards.
         """
         await service.reset_password(accounts, data)
         return PasswordIsSet()

@@ -1,5 +1,6 @@
 """Making people, changing them, and inviting them."""
 
+import math
 import secrets
 from datetime import timedelta
 from typing import Any
@@ -28,8 +29,7 @@ from lms.users.documents import Invitation
 from lms.users.rules import InvitationNotFound, InvitedTooOften, check_changes, counts, name_of
 from lms.users.schemas import InvitationAccept, InvitationCreate, PersonCreate, PersonUpdate
 from lms.users.tasks import send_account_created_email, send_invitation_email
-
-INVITED_TOO_OFTEN_SECONDS = 600
+from lms.web.limits import Policy
 
 
 async def new_person(accounts: Accounts, data: PersonCreate) -> User:
@@ -104,7 +104,8 @@ async def change_person(
 async def check_invited_seldom(accounts: Accounts, address: str) -> None:
     """Counted by itself: what strangers ask to be mailed to an address must not hold up an invitation to it."""
     if not await accounts.mail_limit.allows(f"invitation {normal_email(address)}"):
-        raise InvitedTooOften(headers={"Retry-After": str(INVITED_TOO_OFTEN_SECONDS)})
+        policy = Policy.of("mail", accounts.settings.rate_mail)
+        raise InvitedTooOften(headers={"Retry-After": str(math.ceil(policy.seconds / policy.quota))})
 
 
 async def invite(data: InvitationCreate, settings: Settings, by: UUID | None, session: Session) -> Invitation:

@@ -1,6 +1,7 @@
 """A small school, made anew for each request of the matrix, since many of them change it."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -9,7 +10,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import Role, User
 from lms.accounts.service import Accounts
+from lms.clock import utc_now
 from lms.outbox.documents import Event
+from lms.users.documents import Invitation
 from tests.accounts.people import PASSWORD, a_person, sign_in
 from tests.build import a_course
 from tests.certificates.issued import a_certificate
@@ -66,6 +69,13 @@ async def a_school(app: Litestar, accounts: Accounts, database: AsyncDatabase[di
         signed = await sign_in(client, people["sam"], PASSWORD)
         enrolled = await client.post("/enrollments", json={"course_id": str(course.id)}, headers=signed.header)
         assert enrolled.status_code == 201, enrolled.text
+    invitation = await Invitation(
+        email="ian@school.example",
+        full_name="Ian Invited",
+        role=Role.INSTRUCTOR,
+        invited_by=people["ada"].id,
+        expires_at=utc_now() + timedelta(days=7),
+    ).insert()
     await Event.find_all().delete()
     ids = {
         "session_id": signed.family,
@@ -78,6 +88,7 @@ async def a_school(app: Litestar, accounts: Accounts, database: AsyncDatabase[di
         "certificate_id": str(certificate.id),
         "number": certificate.number,
         "name": "swagger-ui.css",
+        "invitation_id": str(invitation.id),
         "user_id": str(people["stella"].id),
     }
     return School(app, accounts, people, ids)

@@ -8,7 +8,6 @@ import pytest
 from lms.accounts.documents import Role, SignIn, User
 from lms.accounts.people import LastAdmin, change_role, set_active
 from lms.accounts.service import Accounts
-from lms.audit import tasks as audit_tasks
 from lms.audit.documents import Act
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.outbox.documents import Event
@@ -20,8 +19,6 @@ from tests.commands import Commands
 from tests.conftest import ClientFor
 from tests.recovery.mailed import deliver_all, text_of, token_in
 from tests.servers import SmtpSink
-
-assert audit_tasks  # its job is known once it is imported
 
 NIA = {"email": "Nia@School.example", "full_name": "  Nia Okafor ", "role": "instructor"}
 NOBODY = str(uuid4())
