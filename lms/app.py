@@ -21,6 +21,8 @@ from lms.certificates.controller import CertificateController, verify_certificat
 from lms.courses.controller import CourseController, LessonController
 from lms.database import connect
 from lms.enrollments.controller import EnrollmentController
+from lms.erasure.controller import ErasureController
+from lms.export.controller import ExportController
 from lms.logs import RequestLog, configure_logging
 from lms.metrics import RequestMetrics, mark_started
 from lms.migrations import is_migrated
@@ -110,6 +112,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
                     RecoveryController,
                     ApiKeyController,
                     ProfileController,
+                    ExportController,
+                    ErasureController,
                     CourseController,
                     LessonController,
                     EnrollmentController,

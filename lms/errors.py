@@ -8,6 +8,7 @@ Rules raise subclasses declared beside the rule; nothing else builds an error an
       Forbidden        403
       NotFound         404
       Conflict         409
+      Gone             410
       PreconditionFailed 412
       TooLarge         413
       UnsupportedMedia 415
@@ -92,6 +93,11 @@ class NotFound(LMSError):
 class Conflict(LMSError):
     status = 409
     detail = "The request is in the way of the current state."
+
+
+class Gone(LMSError):
+    status = 410
+    detail = "This was here once and is not any more."
 
 
 class PreconditionFailed(LMSError):

@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     rate_reads: Rate = Field(
         "1200/60", description="Reads: COUNT/SECONDS for one caller, leased to processes in blocks."
     )
+    rate_exports: Rate = Field("10/3600", description="Exports of a person's data: COUNT/SECONDS for one caller.")
     catalogue_seconds: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.5, description="How old a list of courses may be that a process answers from memory; 0: never."
     )

@@ -33,6 +33,7 @@ TASK_MODULES = (
     "lms.users.tasks",
     "lms.certificates.tasks",
     "lms.audit.tasks",
+    "lms.erasure.tasks",
     "lms.maintenance.tasks",
 )
 

@@ -59,6 +59,7 @@ def settings_for(mongodb_url: str, redis_url: str, **more: str) -> Settings:
         "LMS_RATE_MAIL": "100000/1",
         "LMS_RATE_WRITES": "100000/1",
         "LMS_RATE_READS": "100000/1",
+        "LMS_RATE_EXPORTS": "100000/1",
         "LMS_CORS_ORIGINS": "https://app.school.example",
         "LMS_CATALOGUE_SECONDS": "0",
     }

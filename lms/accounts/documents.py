@@ -25,7 +25,7 @@ class User(BaseDocument):
     `password_rev` counts their passwords: what was made under an earlier one (a session, a link in a mail) is void.
     `rev` counts what they see change about themselves, for ETags, and `keys_made` their API keys, so that two that are
     made at the same time meet here. `search` is what they are found by: whoever changes name or address sets it anew
-    (`search_words`).
+    (`search_words`). `owner_rev` counts the courses they were ever given.
     """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -42,6 +42,7 @@ class User(BaseDocument):
     auth_epoch: int = 0
     keys_made: int = 0
     search: list[str] = []
+    owner_rev: int = 0
 
     class Settings:
         name = "users"

@@ -13,6 +13,7 @@ from lms.api_keys.documents import ApiKey
 from lms.audit import Other, record
 from lms.audit.documents import Act
 from lms.clock import utc_now
+from lms.errors import Unauthenticated
 from lms.folding import search_words
 from lms.passwords import Passwords
 from lms.transactions import Session, in_transaction, next_number
@@ -146,3 +147,11 @@ async def keep_an_admin(session: Session) -> None:
     standing = {"role": Role.ADMIN.value, "active": True}
     if await User.get_pymongo_collection().find_one(standing, {"_id": 1}, session=session) is None:
         raise LastAdmin
+
+
+async def keep_owner(user_id: UUID, session: Session) -> None:
+    """Called in the transaction that gives a person a course, so that it cannot be committed beside their erasure."""
+    change = {"$inc": {"owner_rev": 1}}
+    result = await User.get_pymongo_collection().update_one({"_id": user_id}, change, session=session)
+    if not result.matched_count:
+        raise Unauthenticated("The account that the course was to belong to is gone.")

@@ -12,7 +12,7 @@ from lms.auth import ANYONE_SIGNED_IN, Caller, CurrentUser, requires
 from lms.certificates import queries
 from lms.certificates.numbers import enrollment_id_of
 from lms.certificates.page import STYLE_CSP_HASH, VerifyView, render_verify_page
-from lms.certificates.rules import CertificateNotFound, check_can_see, public_status
+from lms.certificates.rules import CertificateNotFound, PdfErased, check_can_see, public_status
 from lms.certificates.schemas import CertificateRead, Verification
 from lms.clock import utc_now
 from lms.courses import queries as courses
@@ -50,11 +50,13 @@ class CertificateController(Controller):
     @get(
         "/{certificate_id:uuid}/pdf",
         media_type="application/pdf",
-        opt={"scope": Scope.CERTIFICATES_READ, "conditional": True, "errors": [CertificateNotFound]},
+        opt={"scope": Scope.CERTIFICATES_READ, "conditional": True, "errors": [CertificateNotFound, PdfErased]},
     )
     async def get_certificate_pdf(self, certificate_id: FromPath[UUID], user: CurrentUser) -> Response[bytes]:
         """The printed form."""
         raw = await _visible(certificate_id, user)
+        if raw["name"] is None:
+            raise PdfErased
         pdf = await queries.pdfs.get(certificate_id)
         if pdf is None:
             raise CertificateNotFound

@@ -15,7 +15,8 @@ class CertificateStatus(StrEnum):
 
 
 class Certificate(BaseDocument):
-    """`_id` is the enrolment's id, so that once is once by construction. Names and titles are a snapshot.
+    """`_id` is the enrolment's id, so that once is once by construction. Names and titles are a snapshot; `name` goes
+    when its student is erased.
 
     `seq` is its place among all that the student can see change.
     """
@@ -24,7 +25,7 @@ class Certificate(BaseDocument):
     course_id: UUID
     course_slug: str
     number: str
-    name: str
+    name: str | None
     course_title: str
     instructor_name: str
     issuer: str

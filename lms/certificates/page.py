@@ -43,6 +43,11 @@ class VerifyView(msgspec.Struct, kw_only=True):
     revoked_at: datetime | None = None
     reason: str | None = None
 
+    @property
+    def is_erased(self) -> bool:
+        """Whether the certificate has outlived what is known of its person."""
+        return self.name is None and self.status != "unknown"
+
 
 def render_verify_page(view: VerifyView) -> str:
     heading, explanation = SAYS[view.status]

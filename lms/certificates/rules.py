@@ -6,11 +6,15 @@ from typing import Any, Literal
 from uuid import UUID
 
 from lms.certificates.documents import CertificateStatus
-from lms.errors import NotFound
+from lms.errors import Gone, NotFound
 
 
 class CertificateNotFound(NotFound):
     detail = "There is no such certificate."
+
+
+class PdfErased(Gone):
+    detail = "The printed form showed a name, and is gone with the rest of its person's data; the number stays valid."
 
 
 def check_can_see(certificate: Mapping[str, Any] | None, caller_id: UUID, *, staff: bool) -> None:

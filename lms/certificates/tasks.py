@@ -42,7 +42,9 @@ async def generate_certificate(event: Event, context: JobContext) -> None:
         await Certificate.get_pymongo_collection().insert_one(certificate.as_stored(), session=session)
         mine = {"_id": certificate.id, "student_id": certificate.student_id}
         issued = {"$set": {"certificate_issued": True}}
-        await Enrollment.get_pymongo_collection().update_one(mine, issued, session=session)
+        if not (await Enrollment.get_pymongo_collection().update_one(mine, issued, session=session)).matched_count:
+            # The student was erased while it was printed.
+            raise AlreadyDone
         await CertificatePdf.get_pymongo_collection().insert_one(pdf.as_stored(), session=session)
         data = {"certificate_id": str(certificate.id)}
         if not await event.follow(session, generate_certificate.name, "certificate.issued", mail, **data):
@@ -51,7 +53,7 @@ async def generate_certificate(event: Event, context: JobContext) -> None:
     try:
         await in_transaction(issue)
     except (DuplicateKeyError, AlreadyDone):
-        # Another delivery of this event was first; its certificate is the certificate.
+        # Another delivery of this event was first, and its certificate is the certificate; or there is to be none.
         return
 
 
@@ -80,7 +82,7 @@ async def _certificate_for(student_id: UUID, enrollment_id: UUID, settings: Sett
 
 async def _print(certificate: Certificate, settings: Settings) -> bytes:
     text = CertificateText(
-        name=certificate.name,
+        name=certificate.name or "",
         course_title=certificate.course_title,
         issued_on=certificate.issued_at,
         number=certificate.number,
@@ -107,12 +109,12 @@ def _render(text: CertificateText, settings: Settings) -> bytes:
 async def send_certificate_email(event: Event, context: JobContext) -> None:
     certificate_id = event.subject("certificate_id")
     certificate, pdf = await asyncio.gather(certificates.get(certificate_id), pdfs.get(certificate_id))
-    if certificate is None or pdf is None:
-        raise PermanentFailure("The certificate of this event does not exist.")
-    student = await people.get(certificate["student_id"])
-    if student is None:
+    student = await people.get(certificate["student_id"]) if certificate is not None else None
+    if certificate is not None and student is None:
         # Erased meanwhile; the certificate stays verifiable, and there is nobody to write to.
         return
+    if certificate is None or pdf is None or student is None:
+        raise PermanentFailure("The certificate of this event does not exist.")
     letter = letters.certificate_issued(
         certificate["name"],
         certificate["issuer"],

@@ -202,6 +202,32 @@ def activate(email: str) -> None:
     _change(email, change, f"{email} may sign in again.")
 
 
+@users.command("erase")
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def erase(email: str, yes: bool) -> None:
+    """Erase a person and what is theirs, for good; certificates stay valid and name nobody."""
+    from lms.accounts.rules import LastAdmin
+    from lms.erasure.rules import OwnsCourses
+
+    if not yes:
+        click.confirm(f"Erase {email}? There is no way back", abort=True)
+
+    async def change(user_id: UUID) -> bool:
+        from lms.erasure.service import erase
+
+        await erase(user_id)
+        return True
+
+    try:
+        _change(email, change, f"{email} is erased; the workers remove what is left within minutes.")
+    except OwnsCourses as error:
+        named = ", ".join(error.members["course_ids"])
+        raise click.ClickException(f"{error.message} There are {error.members['course_count']}: {named}") from None
+    except LastAdmin as error:
+        raise click.ClickException(error.message) from None
+
+
 def _change(email: str, change: Any, done: str) -> None:
     async def changed() -> bool | None:
         from lms.accounts.documents import User

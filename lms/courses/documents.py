@@ -143,6 +143,7 @@ class CourseStats(BaseDocument):
     enrolled: int = 0
     active: int = 0
     completed: int = 0
+    counted_at: datetime | None = None
     rating_sum: int = 0
     rating_count: int = 0
 

@@ -8,6 +8,7 @@ import msgspec
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from lms.accounts.people import keep_owner
 from lms.auth import Caller
 from lms.clock import utc_now
 from lms.courses import queries
@@ -65,6 +66,7 @@ async def create_course(caller: Caller, data: CourseCreate, session: Session) ->
     slug = data.slug or free_slug(base, set(await queries.slugs_like([base], session)))
     own = {"slug": slug, "instructor_id": caller.id, "seq": await next_course_seq(session)}
     course = Course.model_validate(given | own)
+    await keep_owner(caller.id, session)
     if data.slug is not None and await Course.find_one({"slug": slug}, session=session) is not None:
         raise SlugTaken(slug=slug)
     await course.insert(session=session)

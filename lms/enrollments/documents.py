@@ -45,7 +45,7 @@ class Enrollment(BaseDocument):
     """`progress` maps lesson ids: required ones enter at enrolment, which pins them, others at their first report.
 
     `certificate_issued` is set in the transaction that issues it. `seq` is the place of the last state transition among
-    all that this student can see change.
+    all that this student can see change. `erased_at`: the student is nobody any more, and what they did here is gone.
     """
 
     student_id: UUID
@@ -60,6 +60,7 @@ class Enrollment(BaseDocument):
     certificate_issued: bool = False
     seq: int = 0
     changed_at: datetime = Field(default_factory=utc_now)
+    erased_at: datetime | None = None
 
     class Settings:
         name = "enrollments"

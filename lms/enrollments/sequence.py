@@ -2,9 +2,15 @@
 
 from uuid import UUID
 
-from lms.transactions import Session, next_number
+from lms.transactions import Session, database, next_number
+
+COUNTERS = "student_counters"
 
 
 async def next_student_seq(student_id: UUID, session: Session) -> int:
     """Taken in the transaction of the change that it is for."""
-    return await next_number("student_counters", student_id, session)
+    return await next_number(COUNTERS, student_id, session)
+
+
+async def forget_student(student_id: UUID) -> None:
+    await database()[COUNTERS].delete_one({"_id": student_id})

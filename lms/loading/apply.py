@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pymongo.errors import DuplicateKeyError
 
+from lms.accounts.people import keep_owner
 from lms.clock import utc_now
 from lms.courses.documents import Course, CourseStatus
 from lms.courses.sequence import next_course_seq
@@ -37,6 +38,7 @@ async def apply(plan: CoursePlan, *, instructor_id: UUID | None, publish: bool) 
 
 
 async def _create(plan: CoursePlan, instructor_id: UUID, publish: bool, session: Session) -> None:
+    await keep_owner(instructor_id, session)
     now = utc_now()
     fields: dict[str, Any] = {
         **plan.head,

@@ -19,6 +19,7 @@ from lms.web.idempotency import IdempotencyRecord
 BATCH = 1_000
 MAX_BATCHES = 100
 KEPT_AFTER_END = timedelta(days=1)
+COUNTS = ("enrolled", "active", "completed")
 
 
 @job("cleanup_expired_tokens")
@@ -48,8 +49,12 @@ async def _delete(collection: AsyncCollection[dict[str, Any]], wanted: dict[str,
 
 @job("update_course_statistics")
 async def update_course_statistics(event: Event, context: JobContext) -> None:
-    """Count the enrolments of every course anew; ratings are kept exact elsewhere and stay as they are."""
+    """Count the enrolments of every course anew; ratings are kept exact elsewhere and stay as they are.
+
+    A course that has lost its last enrolment is in no group: it is one with counts that this run did not set.
+    """
     _ = event
+    began = utc_now()
     pipeline: list[dict[str, Any]] = [
         {"$group": {"_id": {"course": "$course_id", "status": "$status"}, "count": {"$sum": 1}}},
         {
@@ -60,12 +65,12 @@ async def update_course_statistics(event: Event, context: JobContext) -> None:
                 "completed": {"$sum": {"$cond": [{"$eq": ["$_id.status", "completed"]}, "$count", 0]}},
             }
         },
-        {"$set": {"rating_sum": 0, "rating_count": 0, "created_at": "$$NOW"}},
+        {"$set": {"rating_sum": 0, "rating_count": 0, "created_at": "$$NOW", "counted_at": began}},
         {
             "$merge": {
                 "into": CourseStats.get_pymongo_collection().name,
                 "whenMatched": [
-                    {"$set": {name: f"$$new.{name}" for name in ("enrolled", "active", "completed")}},
+                    {"$set": {name: f"$$new.{name}" for name in (*COUNTS, "counted_at")}},
                 ],
             }
         },
@@ -73,3 +78,6 @@ async def update_course_statistics(event: Event, context: JobContext) -> None:
     # It goes through all enrolments, for which a single operation's time-out is too short.
     with pymongo.timeout(context.settings.job_timeout_seconds):
         await Enrollment.get_pymongo_collection().aggregate(pipeline, hint="course_status")
+        left = {"counted_at": {"$not": {"$gte": began}}, "$or": [{name: {"$gt": 0}} for name in COUNTS]}
+        nobody = {"$set": dict.fromkeys(COUNTS, 0)}
+        await CourseStats.get_pymongo_collection().update_many(left, nobody)

@@ -64,7 +64,12 @@ class Event(BaseDocument):
     @classmethod
     async def emit(cls, session: Session, kind: str, jobs: list[str], **data: Any) -> Self:
         """Store an event in the caller's transaction, due at once, for `jobs` to react to."""
-        event = cls.model_construct(kind=kind, data=data, todo=jobs, bucket=0, due=utc_now())
+        return await cls.emit_for(utc_now(), session, kind, jobs, **data)
+
+    @classmethod
+    async def emit_for(cls, due: datetime, session: Session, kind: str, jobs: list[str], **data: Any) -> Self:
+        """As `emit`, due then."""
+        event = cls.model_construct(kind=kind, data=data, todo=jobs, bucket=0, due=due)
         event.bucket = bucket_of(event.id)
         await event.insert(session=session)
         return event

@@ -39,6 +39,7 @@ class MailedLink(BaseDocument):
         name = "mailed_links"
         indexes = [
             IndexModel([("digests", ASCENDING)], name="digests"),
+            IndexModel([("user_id", ASCENDING)], name="user"),
             IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
         ]
 

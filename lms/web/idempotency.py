@@ -27,9 +27,13 @@ NEVER_KEPT = frozenset({401, 403, 429})
 
 
 class IdempotencyRecord(Document):
-    """One answered request, under the hash of (caller, method, path, key). No `status` yet: the request runs."""
+    """One answered request, under the hash of (caller, method, path, key). No `status` yet: the request runs.
+
+    `user_id` is the caller, whose data the answer may hold.
+    """
 
     id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    user_id: UUID | None = None
     body_hash: str
     status: int | None = None
     body: bytes | None = None
@@ -39,7 +43,10 @@ class IdempotencyRecord(Document):
 
     class Settings:
         name = "idempotency"
-        indexes = [IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0)]
+        indexes = [
+            IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
+            IndexModel([("user_id", ASCENDING)], name="user"),
+        ]
 
 
 class IdempotencyKeyInUse(Conflict):
@@ -73,6 +80,7 @@ class Once:
 
     def __init__(self, request: Request[Any, Any, Any], caller_id: UUID, body: bytes) -> None:
         self._request_id = request_id_of(request.scope)
+        self._caller_id = caller_id
         self._key = _checked_key(request.headers.get("idempotency-key"))
         scope = "\0".join((str(caller_id), str(request.method), request.url.path, self._key or ""))
         self._id = hashlib.sha256(scope.encode()).hexdigest()
@@ -109,7 +117,8 @@ class Once:
         return done
 
     def _new_record(self) -> dict[str, Any]:
-        return {"body_hash": self._body_hash, "expires_at": utc_now() + timedelta(hours=KEPT_HOURS)}
+        expires_at = utc_now() + timedelta(hours=KEPT_HOURS)
+        return {"user_id": self._caller_id, "body_hash": self._body_hash, "expires_at": expires_at}
 
     async def _kept(self) -> Response[Any]:
         record = await IdempotencyRecord.get(self._id)

@@ -215,8 +215,8 @@ class RateLimits(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self, settings: Settings, accelerator: Accelerator) -> None:
-        rates = {"auth": settings.rate_auth, "writes": settings.rate_writes, "reads": settings.rate_reads}
-        self._policies = {name: Policy.of(name, rate) for name, rate in rates.items()}
+        names = ("auth", "writes", "reads", "exports")
+        self._policies = {name: Policy.of(name, getattr(settings, f"rate_{name}")) for name in names}
         self._shared = SharedBuckets(accelerator)
         self._leased = LeasedBuckets(self._shared)
         self._own = OwnBuckets()

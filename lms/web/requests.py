@@ -51,7 +51,11 @@ class RequestId:
 
 
 class Deadline(ASGIMiddleware):
-    """A request that takes too long is given up and answered 503."""
+    """A request that takes too long is given up and answered 503.
+
+    Of an answer with `opt={"streamed": True}` each part has that long to be read and sent: one that stands still, or
+    whose reader does, is broken off, and one of any size that moves is not.
+    """
 
     scopes = (ScopeType.HTTP,)
 
@@ -60,10 +64,19 @@ class Deadline(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         try:
-            async with asyncio.timeout(self.seconds):
-                await next_app(scope, receive, send)
+            async with asyncio.timeout(self.seconds) as limit:
+                streamed = scope["route_handler"].opt.get("streamed")
+                await next_app(scope, receive, self._prolonging(send, limit) if streamed else send)
         except TimeoutError:
             raise RequestTimeout from None
+
+    def _prolonging(self, send: Send, limit: asyncio.Timeout) -> Send:
+        async def send_and_prolong(message: Message) -> None:
+            await send(message)
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+        return send_and_prolong
 
 
 def _request_id(scope: HTTPScope) -> str:
