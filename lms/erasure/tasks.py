@@ -21,7 +21,7 @@ from lms.web.idempotency import IdempotencyRecord
 
 ROWS, ENROLLMENTS, COURSES = 1_000, 50, 20
 """In one batch."""
-MOST_BATCHES = 100
+MOST_BATCHES = 20
 """Of each kind in one run of the job."""
 THEIRS: tuple[type[Document], ...] = (SignIn, MailedLink, IdempotencyRecord)
 """What goes altogether, by its `user_id`."""

@@ -115,6 +115,30 @@ async def test_only_administrators_erase_others(
     assert entry.sealed.keys() == {str(ada.id)}
 
 
+@pytest.mark.parametrize("by_themselves", [True, False])
+async def test_from_that_moment_the_audit_log_tells_nothing_of_them_and_is_whole(
+    client_for: ClientFor, sam: User, ada: User, *, by_themselves: bool
+) -> None:
+    mine, hers = await client_for(sam), await client_for(ada)
+    await mine.get("/users/me/export", headers={"User-Agent": "Sams phone"})
+    await write_down()
+    assert "Sams phone" in (await hers.get("/audit")).text
+    assert await is_whole()
+    path = ME if by_themselves else path_of(sam)
+    assert (await (mine if by_themselves else hers).delete(path, headers={"User-Agent": "that one"})).status_code == 204
+    # Before any job has run.
+    assert await AuditKey.find({"_id": sam.id}).count() == 0
+    await write_down()
+    response = await hers.get("/audit")
+    assert [(one["act"], one["target_id"]) for one in response.json()["items"]] == [
+        ("user.deleted", str(sam.id)),
+        ("user.data_exported", str(sam.id)),
+    ]
+    assert "Sams phone" not in response.text
+    assert ("that one" in response.text) is not by_themselves
+    assert await is_whole()
+
+
 @pytest.mark.parametrize("query", ["", "?confirm=", "?confirm=yes", "?confirm=erase&confirm=erase"])
 async def test_it_is_never_done_without_its_word(client_for: ClientFor, sam: User, ada: User, query: str) -> None:
     assert (await (await client_for(sam)).delete(f"/users/me{query}")).status_code == 422
