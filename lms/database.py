@@ -10,7 +10,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError
 
-from lms.accounts.documents import SignIn, User
+from lms.accounts.documents import SignIn, SignInFailures, User
 from lms.api_keys.documents import ApiKey
 from lms.audit.documents import AuditDetails, AuditEntry, AuditKey
 from lms.certificates.documents import Certificate, CertificatePdf
@@ -28,6 +28,7 @@ CLOSE_SECONDS = 0.5
 DOCUMENTS: list[type[Document]] = [
     User,
     SignIn,
+    SignInFailures,
     ApiKey,
     MailedLink,
     Invitation,

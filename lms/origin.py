@@ -2,10 +2,13 @@
 
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from litestar.types import HTTPScope
 
 MAX_USER_AGENT = 300
+IPV6_NETWORK_BITS = 64
 
 _request: ContextVar[HTTPScope | None] = ContextVar("lms_request", default=None)
 
@@ -37,3 +40,15 @@ def origin() -> Origin:
         user_agent=agent.decode("latin-1")[:MAX_USER_AGENT],
         api_key_id=str(scope["state"].get("api_key_id", "")),
     )
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str) -> str:
+    """The address; of IPv6 the /64, since one customer is given 2^64 addresses."""
+    try:
+        found: IPv4Address | IPv6Address = ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or IPv6Network((found, IPV6_NETWORK_BITS), strict=False))

@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     jwt_audience: Annotated[str, Field(min_length=1)] = Field("lms-api", description="`aud` of access tokens.")
     access_token_seconds: Annotated[int, Field(ge=60, le=86_400)] = Field(900, description="Life of an access token.")
     refresh_token_days: Annotated[int, Field(ge=1, le=365)] = Field(30, description="Life of a sign-in without use.")
+    session_days: Annotated[int, Field(ge=1, le=3650)] = Field(90, description="Life of a sign-in, however much used.")
     refresh_grace_seconds: Annotated[int, Field(ge=0, le=600)] = Field(
         60, description="How long the refresh token before the current one still gives its successor."
     )
@@ -113,7 +114,10 @@ class Settings(BaseSettings):
 
     cors_origins: Origins = Field([], description="Exact origins of browser apps, comma separated.")
     trusted_proxies: Networks = Field([], description="Networks whose X-Forwarded-For is believed, comma separated.")
-    rate_auth: Rate = Field("20/60", description="Sign-ups and sign-ins: COUNT/SECONDS for one address.")
+    rate_auth: Rate = Field("60/60", description="Sign-ups, links and codes: COUNT/SECONDS for one address.")
+    rate_sign_in: Rate = Field(
+        "300/60", description="Sign-ins: COUNT/SECONDS for one address. Wrong passwords are braked much sooner."
+    )
     rate_mail: Rate = Field(
         "5/3600", description="Mails that anybody can cause, such as resets: COUNT/SECONDS for one recipient."
     )
@@ -169,7 +173,7 @@ class Settings(BaseSettings):
             problems = [
                 f"LMS_{name.upper()}: production needs one of its own" for name in SECRETS if not self._strong(name)
             ]
-            if not self.public_url.startswith("https://"):
+            if not self.has_https:
                 problems.append("LMS_PUBLIC_URL: production needs the https address that people reach this API at")
             if problems:
                 raise ValueError("\n".join(problems))
@@ -178,6 +182,11 @@ class Settings(BaseSettings):
     def _strong(self, name: str) -> bool:
         value: str = getattr(self, name).get_secret_value()
         return len(value) >= MIN_SECRET_LENGTH and not value.startswith("development")
+
+    @property
+    def has_https(self) -> bool:
+        """Always in production."""
+        return self.public_url.startswith("https://")
 
     @cached_property
     def signing_seeds(self) -> list[bytes]:

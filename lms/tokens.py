@@ -52,13 +52,16 @@ class KeyRing:
         """What others need to verify our tokens: each key's id, and its public part in base64url (RFC 8037's `x`)."""
         return {key_id: _base64url(key.public_bytes_raw()) for key_id, key in self._public.items()}
 
-    def issue(self, user_id: UUID, session_id: UUID, role: str, epoch: int, now: datetime) -> str:
-        """A signed access token that lives for `access_token_seconds`."""
+    def issue(
+        self, user_id: UUID, session_id: UUID, role: str, epoch: int, now: datetime, until: datetime | None = None
+    ) -> str:
+        """A signed access token that lives for `access_token_seconds`, but not beyond `until`."""
+        ends = now + timedelta(seconds=self._settings.access_token_seconds)
         claims = {
             "iss": self._settings.jwt_issuer,
             "aud": self._settings.jwt_audience,
             "iat": int(now.timestamp()),
-            "exp": int((now + timedelta(seconds=self._settings.access_token_seconds)).timestamp()),
+            "exp": int(min(ends, until or ends).timestamp()),
             "sub": str(user_id),
             "sid": str(session_id),
             "role": role,
@@ -166,6 +169,11 @@ def new_nonce() -> str:
 def digest_of(token: str) -> str:
     """What is stored of a token that comes in: its SHA-256. It has 256 bits of its own, so it needs no salt."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def hidden_name(settings: Settings, *parts: str) -> str:
+    """A name for what is kept about an address, which cannot be found out from it without the server's key."""
+    return _keyed(settings, "\0".join(("name", *parts)))
 
 
 def _keyed(settings: Settings, text: str) -> str:

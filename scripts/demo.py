@@ -102,6 +102,7 @@ class Demo:
             "LMS_SMTP_URL": f"smtp://127.0.0.1:{smtp.sockets[0].getsockname()[1]}",
             "LMS_PUBLIC_URL": self.base,
             "LMS_RATE_AUTH": "1000/60",
+            "LMS_RATE_SIGN_IN": "1000/60",
             "LMS_RATE_WRITES": "10000/60",
         }
         return f"MongoDB, Valkey and SMTP run on the loopback address, data in {self.directory}"

@@ -56,6 +56,7 @@ def settings_for(mongodb_url: str, redis_url: str, **more: str) -> Settings:
         "LMS_JWT_KEYS": _SEED,
         "LMS_BCRYPT_COST": "4",
         "LMS_RATE_AUTH": "100000/1",
+        "LMS_RATE_SIGN_IN": "100000/1",
         "LMS_RATE_MAIL": "100000/1",
         "LMS_RATE_WRITES": "100000/1",
         "LMS_RATE_READS": "100000/1",

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
+from beanie import Document
 from pydantic import Field, model_validator
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
@@ -90,3 +91,22 @@ class SignIn(BaseDocument):
             IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="user"),
             IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
         ]
+
+
+class SignInFailures(Document):
+    """How often a password was tried in vain, by a keyed hash of who and where; `lms.accounts.attempts` says how.
+
+    `until` is when the next try is taken, `counted_until` when the failures are forgotten.
+    """
+
+    id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    failures: int
+    until: datetime
+    counted_until: datetime
+    familiar_until: datetime | None = None
+    expires_at: datetime
+    ticket: UUID | None = None
+
+    class Settings:
+        name = "sign_in_failures"
+        indexes = [IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0)]

@@ -22,7 +22,8 @@ from lms.web.etags import RevisionMismatch, seen_revision, strong_tag
 
 async def hash_new_password(passwords: Passwords, password: str, pointer: str, email: str, full_name: str) -> str:
     """The hash of a password that somebody chose. Raises 422 at `pointer` where it will not do."""
-    check_new_password(password, email, full_name, common=await passwords.is_common(password), pointer=pointer)
+    common = await passwords.is_common(password)
+    check_new_password(password, email, full_name, common=common, pointer=pointer, school=passwords.school)
     return await passwords.hash(password)
 
 

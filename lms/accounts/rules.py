@@ -4,7 +4,7 @@ import unicodedata
 from datetime import datetime, timedelta
 from enum import Enum
 
-from lms.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, Unauthenticated
+from lms.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, RateLimited, Unauthenticated
 
 PASSWORD_LENGTHS = range(8, 129)
 
@@ -13,12 +13,27 @@ class BadCredentials(Unauthenticated):
     detail = "The email address or the password is wrong."
 
 
+class TooManyAttempts(RateLimited):
+    detail = "There were too many failed attempts; wait, or reset the password by mail."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(headers={"Retry-After": str(seconds)})
+
+
 class NotVerified(Forbidden):
     detail = "Verify your email address first; the link is in your mail."
 
 
 class RefreshRefused(Unauthenticated):
     detail = "The refresh token is not valid or no longer valid; sign in again."
+
+
+class OriginRefused(Forbidden):
+    detail = "A refresh token is kept in a cookie only for browser apps of the configured origins."
+
+
+class CsrfHeaderMissing(Forbidden):
+    detail = "A request that goes by the cookie needs the header X-LMS-CSRF: 1."
 
 
 class SessionNotFound(NotFound):
@@ -56,7 +71,9 @@ def normal_email(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip().lower())
 
 
-def check_new_password(password: str, email: str, full_name: str, *, common: bool, pointer: str) -> None:
+def check_new_password(
+    password: str, email: str, full_name: str, *, common: bool, pointer: str, school: str = ""
+) -> None:
     """Raises 422 at `pointer`: 8 to 128 characters in NFC, and nothing that is guessed first."""
     normal = unicodedata.normalize("NFC", password)
     if len(normal) not in PASSWORD_LENGTHS:
@@ -64,9 +81,23 @@ def check_new_password(password: str, email: str, full_name: str, *, common: boo
         raise Invalid(errors=[FieldError(code="invalid", message=message, pointer=pointer)])
     name = normal_email(full_name)
     own = {normal_email(email), normal_email(email).partition("@")[0], name, "".join(name.split())}
-    if common or normal_email(normal) in own:
-        message = "One of the commonest passwords." if common else "Your own name or address."
+    message = "One of the commonest passwords." if common else ""
+    if normal_email(normal) in own:
+        message = "Your own name or address."
+    elif _is_of(normal, school):
+        message = "The school's name."
+    if message:
         raise CommonPassword(errors=[FieldError(code=CommonPassword.code, message=message, pointer=pointer)])
+
+
+def _is_of(password: str, school: str) -> bool:
+    """Whether it is the school's name or a word of it, whatever digits and signs stand around."""
+    words = normal_email(school).split()
+    return _letters(password) in {_letters(school), *map(_letters, words)} - {""}
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in normal_email(text) if character.isalpha())
 
 
 def judge_refresh(presented: int, current: int, rotated_at: datetime, now: datetime, grace: timedelta) -> Refreshing:

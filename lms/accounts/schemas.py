@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from lms.accounts.documents import Role
 from lms.schemas import Input, Moment, Output
@@ -46,6 +46,15 @@ NewPassword = Annotated[
 AnyPassword = Annotated[str, Meta(min_length=1, max_length=1024, examples=["correct horse battery"])]
 
 
+Delivery = Annotated[
+    Literal["body", "cookie"],
+    Meta(
+        description="Where the refresh token goes: into the answer, or into a cookie that no script can read. That "
+        "is for browser apps of a configured origin, on the API's own site."
+    ),
+]
+
+
 class Registration(Input):
     email: EmailText
     password: NewPassword
@@ -59,10 +68,14 @@ class Accepted(Output):
 class Credentials(Input):
     email: Annotated[str, Meta(min_length=1, max_length=254, examples=["sam@school.example"])]
     password: AnyPassword
+    delivery: Delivery = "body"
 
 
 class Refresh(Input):
-    refresh_token: Annotated[str, Meta(min_length=1, max_length=512)]
+    """Without `refresh_token` it is the cookie's. Without `delivery` the successor goes the way the token came."""
+
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=512)] | UnsetType = UNSET
+    delivery: Delivery | UnsetType = UNSET
 
 
 class UserRead(Output):
@@ -77,12 +90,16 @@ class UserRead(Output):
 
 
 class Tokens(Output, kw_only=True):
-    """`expires_in` is the access token's life in seconds."""
+    """`expires_in` is the access token's life in seconds, `refresh_expires_in` the refresh token's.
+
+    There is no `refresh_token` where it went into the cookie.
+    """
 
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the scheme's name
     expires_in: int
-    refresh_token: str
+    refresh_token: str | UnsetType = UNSET
+    refresh_expires_in: int
     user: UserRead
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 from pymongo.errors import DuplicateKeyError
 
+from lms.accounts.attempts import Attempt, Attempts
 from lms.accounts.documents import SignIn, User
 from lms.accounts.limits import MailLimit
 from lms.accounts.people import end_sessions, hash_new_password
@@ -52,6 +53,7 @@ class Accounts:
         self.keys = keys
         self.verdicts = verdicts
         self.mail_limit = mail_limit
+        self.attempts = Attempts(settings)
 
     async def register(self, data: Registration) -> None:
         """The same work for new and for known addresses: one bcrypt, the same commands, one mail by the outbox."""
@@ -70,19 +72,28 @@ class Accounts:
             await in_transaction(registration.store_or_remind)
 
     async def sign_in(self, data: Credentials) -> Tokens:
-        """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account.
+        """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account,
+        and `TooManyAttempts` for each of them alike.
 
         Only who knows the password learns by `NotVerified` that the address is to be verified first.
         """
-        user = await User.by_email(normal_email(data.email))
-        matches = await self.passwords.check(data.password, user.password_hash if user else None)
-        if user is None or not matches or not user.active:
-            raise BadCredentials
+        email = normal_email(data.email)
+        async with self.attempts.guard(email) as attempt:
+            user = await self._with_password(attempt, email, data.password)
         if self.settings.require_verified and not user.verified:
             raise NotVerified
         if self.passwords.is_outdated(user.password_hash):
             await self._hash_anew(user, data.password)
         return await self.open_session(user, ["pwd"])
+
+    async def _with_password(self, attempt: Attempt, email: str, password: str) -> User:
+        user = await User.by_email(email)
+        attempt.user_id = user.id if user else None
+        matches = await self.passwords.check(password, user.password_hash if user else None)
+        if user is None or not matches or not user.active:
+            raise BadCredentials
+        attempt.succeeded = True
+        return user
 
     async def open_session(self, user: User, methods: list[str]) -> Tokens:
         """Sign a person in who has proved by `methods` (RFC 8176) who they are."""
@@ -92,7 +103,8 @@ class Accounts:
             password_rev=user.password_rev,
             nonce=secrets.token_urlsafe(16),
             rotated_at=now,
-            expires_at=self._expiry(now),
+            created_at=now,
+            expires_at=self._expiry(now, now),
             methods=methods,
             proved_at=now,
             user_agent=came_from.user_agent,
@@ -105,6 +117,7 @@ class Accounts:
             await record(session, Act.SIGNED_IN, actor=user.id, target=user.id, facts=facts)
 
         await in_transaction(write)
+        security.info("signed_in", user_id=str(user.id), session_id=str(sign_in.id), methods=methods)
         return self.tokens(user, sign_in, now)
 
     async def _hash_anew(self, user: User, password: str) -> None:
@@ -120,7 +133,9 @@ class Accounts:
         now = utc_now()
         if sign_in is None or not token.is_genuine(self.settings, sign_in.nonce):
             raise RefreshRefused
-        if sign_in.ended_at is not None or sign_in.expires_at <= now:
+        # The longest life may have been shortened since.
+        ends = min(sign_in.expires_at, self._expiry(sign_in.created_at, now))
+        if sign_in.ended_at is not None or ends <= now:
             raise RefreshRefused
         user = await User.get(sign_in.user_id)
         # A sign-in that began before a change of password and ended after it has a session of the old one.
@@ -140,20 +155,35 @@ class Accounts:
             await self._end({"_id": sign_in.id}, sign_in.user_id, Act.REFRESH_REPLAYED, actor="nobody", facts=facts)
             security.warning("refresh_token_replayed", user_id=str(sign_in.user_id), **facts)
             raise RefreshRefused
+        expires_at = self._expiry(sign_in.created_at, now)
         rotated = await SignIn.get_pymongo_collection().find_one_and_update(
             {"_id": sign_in.id, "ended_at": None, "generation": presented},
-            {"$inc": {"generation": 1}, "$set": {"rotated_at": now, "expires_at": self._expiry(now)}},
+            {"$inc": {"generation": 1}, "$set": {"rotated_at": now, "expires_at": expires_at}},
         )
         if rotated is not None:
+            sign_in.expires_at = expires_at
             return presented + 1
         current = await SignIn.get(sign_in.id)
         if current is None or current.ended_at is not None:
             raise RefreshRefused
+        sign_in.expires_at = current.expires_at
         return await self._next_generation(current, presented, now)
 
     async def sign_out(self, caller: Caller) -> None:
         mine = {"_id": caller.session_id, "user_id": caller.id}
         await self._end(mine, caller.id, Act.SIGNED_OUT, facts={"session_id": str(caller.session_id)})
+
+    async def sign_out_by(self, text: str) -> None:
+        """End the session of a genuine refresh token, of whatever generation; any other has none to end."""
+        try:
+            token = RefreshToken.parse(text)
+        except TokenRefused:
+            return
+        sign_in = await SignIn.get(token.family)
+        if sign_in is None or not token.is_genuine(self.settings, sign_in.nonce):
+            return
+        facts = {"session_id": str(sign_in.id)}
+        await self._end({"_id": sign_in.id}, sign_in.user_id, Act.SIGNED_OUT, facts=facts)
 
     async def sign_out_everywhere(self, caller: Caller, *, keep_current: bool) -> None:
         kept = {"_id": {"$ne": caller.session_id}} if keep_current else {}
@@ -184,6 +214,9 @@ class Accounts:
 
         ended = await in_transaction(write)
         self.forget(ended)
+        # A replay has a line of its own, with what was presented.
+        for session_id in ended if act is not Act.REFRESH_REPLAYED else ():
+            security.info("session_ended", user_id=str(user_id), session_id=str(session_id), act=act.value)
         return ended
 
     def forget(self, session_ids: Sequence[UUID]) -> None:
@@ -191,16 +224,21 @@ class Accounts:
         if session_ids:
             self.verdicts.forget(*session_ids)
 
-    def _expiry(self, now: datetime) -> datetime:
-        return now + timedelta(days=self.settings.refresh_token_days)
+    def _expiry(self, begun: datetime, now: datetime) -> datetime:
+        """Each use prolongs a session, up to its longest life."""
+        longest = begun + timedelta(days=self.settings.session_days)
+        return min(now + timedelta(days=self.settings.refresh_token_days), longest)
 
     def tokens(self, user: User, sign_in: SignIn, now: datetime) -> Tokens:
         """A fresh access token, and the refresh token of the session's generation."""
         refresh_token = RefreshToken.make(self.settings, sign_in.id, sign_in.generation, sign_in.nonce)
+        ends = sign_in.expires_at
+        rest = max(0, int((ends - now).total_seconds()))
         return Tokens(
-            access_token=self.keys.issue(user.id, sign_in.id, user.role, user.auth_epoch, now),
-            expires_in=self.settings.access_token_seconds,
+            access_token=self.keys.issue(user.id, sign_in.id, user.role, user.auth_epoch, now, ends),
+            expires_in=min(self.settings.access_token_seconds, rest),
             refresh_token=str(refresh_token),
+            refresh_expires_in=rest,
             user=UserRead.of(user),
         )
 

@@ -184,11 +184,16 @@ async def _answers(host: str, port: int) -> bool:
 async def _welcome(options: DevOptions, port: int, environ: Mapping[str, str]) -> None:
     base = f"http://{options.host}:{port}"
     lines = [f"API          {base}/api/v1", f"Reference    {base}/docs", f"Mails        {options.data_dir}/mail/*.eml"]
+    from lms.accounts.delivery import cookie_name
+    from lms.settings import load_settings
+
+    settings = load_settings(environ)
+    if not settings.has_https:
+        lines.append(f"Cookie       {cookie_name(settings)}: over plain http without Secure and without __Host-")
     if options.load_demo:
         from lms.demo.seed import seed_demo
-        from lms.settings import load_settings
 
-        people = await seed_demo(load_settings(environ))
+        people = await seed_demo(settings)
         lines += [f"Sign in as   {one.email}  password: {one.password}  ({one.role})" for one in people]
     click.echo("\n" + "\n".join(f"  {line}" for line in lines) + "\n\n  Ctrl-C stops everything; the data stays.\n")
 

@@ -51,6 +51,7 @@ class Passwords:
     def __init__(self, settings: Settings) -> None:
         self._pepper = settings.password_pepper.get_secret_value().encode()
         self._cost = settings.bcrypt_cost
+        self.school = settings.school_name
         self._threads = ThreadPoolExecutor(_threads(), thread_name_prefix="bcrypt", initializer=_give_way)
         # Checked against where the account is unknown, so that both answers do the same work. No password has it.
         self._nobody = VERSION + bcrypt.hashpw(os.urandom(32).hex().encode(), bcrypt.gensalt(self._cost)).decode()

@@ -1,11 +1,14 @@
-from litestar import Controller, post
+from typing import Any
+
+from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from lms.accounts.rules import CommonPassword
+from lms.accounts import delivery
+from lms.accounts.rules import CommonPassword, OriginRefused, TooManyAttempts
 from lms.accounts.schemas import Accepted, Tokens
 from lms.accounts.service import Accounts
-from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
+from lms.auth import ANYONE_SIGNED_IN, CurrentUser, OptionalUser, requires
 from lms.recovery import service
 from lms.recovery.rules import AddressTaken, LinkRefused, SameAddress, WrongPassword
 from lms.recovery.schemas import (
@@ -38,9 +41,14 @@ class RecoveryController(Controller):
         return Accepted()
 
     @post("/verify-email/confirm", status_code=200, opt={"errors": [LinkRefused]})
-    async def verify_email(self, data: JSONBody[EmailVerification]) -> EmailIsVerified:
-        """Verify an address with the token of a mailed link, which works once."""
-        await service.verify_email(data.token)
+    async def verify_email(
+        self, data: JSONBody[EmailVerification], viewer: OptionalUser, accounts: NamedDependency[Accounts]
+    ) -> EmailIsVerified:
+        """Verify an address with the token of a mailed link, which works once.
+
+        Ends the sessions from before, which anybody may have begun who gave this address, except the one that asks.
+        """
+        await service.verify_email(accounts, viewer, data.token)
         return EmailIsVerified()
 
     @post("/forgot-password", status_code=202)
@@ -66,23 +74,29 @@ class RecoveryController(Controller):
         "/change-password",
         status_code=200,
         guards=[requires(*ANYONE_SIGNED_IN)],
-        opt={"errors": [WrongPassword, CommonPassword]},
+        opt={"errors": [WrongPassword, CommonPassword, OriginRefused, TooManyAttempts]},
     )
     async def change_password(
-        self, data: JSONBody[PasswordChange], user: CurrentUser, accounts: NamedDependency[Accounts]
-    ) -> Tokens:
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[PasswordChange],
+        user: CurrentUser,
+        accounts: NamedDependency[Accounts],
+    ) -> Response[Tokens]:
         """Change the caller's password; ends all other sessions.
 
-        This session goes on: its refresh token is the same, and the access token in the answer takes the place of
-        those from before, which are over.
+        This session goes on with the tokens in the answer, which take the place of those from before: they are over.
+        An app whose refresh token is in the cookie says `delivery: "cookie"` here as well.
         """
-        return await service.change_password(accounts, user, data)
+        delivery.check_delivery(request, accounts.settings, data.delivery)
+        tokens = await service.change_password(accounts, user, data)
+        return delivery.answer_tokens(request, accounts.settings, tokens, data.delivery)
 
     @post(
         "/change-email",
         status_code=202,
         guards=[requires(*ANYONE_SIGNED_IN)],
-        opt={"errors": [WrongPassword, SameAddress]},
+        opt={"errors": [WrongPassword, SameAddress, TooManyAttempts]},
     )
     async def change_email(
         self, data: JSONBody[EmailChange], user: CurrentUser, accounts: NamedDependency[Accounts]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lms.accounts.schemas import AnyPassword, EmailText, NewPassword
+from lms.accounts.schemas import AnyPassword, Delivery, EmailText, NewPassword
 from lms.schemas import Input, Output
 
 LinkToken = Annotated[
@@ -42,6 +42,7 @@ class PasswordReset(Input):
 class PasswordChange(Input):
     current_password: AnyPassword
     new_password: NewPassword
+    delivery: Delivery = "body"
 
 
 class EmailChange(Input):

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+import structlog
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
@@ -48,6 +49,8 @@ from lms.tokens import digest_of, mail_token, new_nonce
 from lms.transactions import Session, in_transaction
 
 T = TypeVar("T")
+
+security = structlog.get_logger("lms.security")
 
 
 async def forgot_password(accounts: Accounts, address: str) -> None:
@@ -98,21 +101,30 @@ async def _send_link(accounts: Accounts, asked: Asked, address: str, who: dict[s
     await _settled(write)
 
 
-async def verify_email(token: str) -> None:
-    """Raises `LinkRefused`."""
+async def verify_email(accounts: Accounts, caller: Caller | None, token: str) -> None:
+    """Raises `LinkRefused`.
 
-    async def write(session: Session) -> None:
+    Until now anybody could have signed up with this address and signed in, so that what was begun before ends, except
+    the session that brings the link: whoever has both is whom they say. The password stays, or else most people would
+    have to choose another one. Who did not choose it has to reset it to get in, and then nothing is left of who did.
+    """
+
+    async def write(session: Session) -> list[UUID]:
         link = await MailedLink.use(Purpose.VERIFY_EMAIL, token, session)
         if link is None:
             raise LinkRefused
         mine = {"_id": link.user_id, "email": link.email, "active": True}
         verified = {"$set": {"verified": True}, "$inc": {"rev": 1}}
-        result = await User.get_pymongo_collection().update_one(mine, verified, session=session)
-        if not result.matched_count:
+        before = await User.get_pymongo_collection().find_one_and_update(mine, verified, session=session)
+        if before is None:
             raise LinkRefused
         await record(session, Act.EMAIL_VERIFIED, actor="nobody", target=link.user_id)
+        if before["verified"]:
+            return []
+        kept = {"_id": {"$ne": caller.session_id}} if caller else {}
+        return await end_sessions({"user_id": link.user_id, **kept}, session)
 
-    await in_transaction(write)
+    accounts.forget(await in_transaction(write))
 
 
 async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
@@ -137,6 +149,8 @@ async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
         return await end_sessions({"user_id": user.id}, session)
 
     accounts.forget(await in_transaction(write))
+    security.info("password_reset", user_id=str(owner.id))
+    await accounts.attempts.welcome(owner.email)
 
 
 async def change_password(accounts: Accounts, caller: Caller, data: PasswordChange) -> Tokens:
@@ -161,6 +175,7 @@ async def change_password(accounts: Accounts, caller: Caller, data: PasswordChan
 
     changed, kept, ended = await in_transaction(write)
     accounts.forget([*ended, kept.id])
+    security.info("password_changed", user_id=str(user.id), session_id=str(kept.id))
     return accounts.tokens(changed, kept, utc_now())
 
 
@@ -225,12 +240,17 @@ async def confirm_email_change(token: str) -> EmailChangeState:
 
 
 async def _confirmed(accounts: Accounts, caller: Caller, password: str) -> User:
-    """The caller, who knows the password. Raises `WrongPassword`."""
+    """The caller, who knows the password. Raises `WrongPassword`, and `TooManyAttempts`: a stolen access token must
+    not make guessing any easier than at the door.
+    """
     user = await User.get(caller.id)
     if user is None:
         raise Unauthenticated
-    if not await accounts.passwords.check(password, user.password_hash):
-        raise WrongPassword
+    async with accounts.attempts.guard(user.email) as attempt:
+        attempt.user_id = user.id
+        if not await accounts.passwords.check(password, user.password_hash):
+            raise WrongPassword
+        attempt.succeeded = True
     return user
 
 

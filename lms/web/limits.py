@@ -1,8 +1,9 @@
 """Rate limits: how much one caller may ask for, told in every answer (draft-ietf-httpapi-ratelimit-headers).
 
 The algorithm is GCRA: a caller has a bucket of `quota` tokens that fills up again within `seconds`, and all that is
-stored of it is the moment at which it will be full. Sign-ins are counted in Redis one by one. Reads and writes are
-leased to each process in blocks, so that most of them cost no call. Without Redis each process counts for itself.
+stored of it is the moment at which it will be full. What could be guessed at is counted in Redis one by one. Reads and
+writes are leased to each process in blocks, so that most of them cost no call. Without Redis each process counts for
+itself.
 """
 
 import asyncio
@@ -10,8 +11,6 @@ import hashlib
 import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import Any, Generic, TypeVar, cast
 
@@ -23,6 +22,7 @@ from redis.exceptions import NoScriptError
 
 from lms.clock import utc_now
 from lms.errors import RateLimited
+from lms.origin import network_of
 from lms.redis_client import Accelerator, RedisUnavailable
 from lms.settings import Settings
 from lms.together import Together
@@ -32,12 +32,12 @@ T = TypeVar("T")
 AUTH_PATH = "/api/v1/auth/"
 READING = frozenset({"GET", "HEAD"})
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+AT_THE_DOOR = frozenset({"auth", "sign_in"})
 REMEMBERED = 10_000
 SECOND = 1_000_000
 MILLISECOND = 1_000
 BLOCKS_IN_A_QUOTA = 20
 LONGEST_LEASE = 5 * SECOND
-IPV6_NETWORK_BITS = 64
 
 # Numbers are microseconds, which a Lua number holds exactly; `%.0f` because its own printing would round them. A block
 # is at most an eighth of what is left, so that the last tokens are not hoarded by the processes that came first.
@@ -115,7 +115,10 @@ class OwnBuckets:
 
     def take(self, policy: Policy, key: str) -> Bucket:
         now, interval, room = microseconds(), policy.interval, policy.interval * policy.quota
-        full = min(max(self._full_at.get(key, 0), now), now + room)
+        full = max(self._full_at.get(key, 0), now)
+        if full > now + room:
+            # No bucket is emptier than empty: the clock was set back since.
+            full = now
         free = (now + room - full) // interval
         granted = min(1, free)
         full = self._full_at.keep(key, full + granted * interval)
@@ -173,6 +176,11 @@ class Lease:
     full_at: int = 0
     filling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def is_over(self, policy: Policy) -> bool:
+        """Also where it would last longer than any does: the clock was set back since."""
+        left = self.ends - microseconds()
+        return left <= 0 or left > max(LONGEST_LEASE, policy.interval * policy.quota)
+
     def spend(self, now: int) -> Bucket:
         full_in = max(0, self.full_at - now)
         if self.tokens == 0:
@@ -193,9 +201,9 @@ class LeasedBuckets:
     async def take(self, policy: Policy, key: str) -> Bucket:
         """Raises `RedisUnavailable` where a new block is needed and cannot be had."""
         lease = self._leases.keep(key, self._leases.get(key) or Lease())
-        if lease.ends <= microseconds():
+        if lease.is_over(policy):
             async with lease.filling:
-                if lease.ends <= microseconds():
+                if lease.is_over(policy):
                     await self._fill(lease, policy, key)
         return lease.spend(microseconds())
 
@@ -215,7 +223,7 @@ class RateLimits(ASGIMiddleware):
     scopes = (ScopeType.HTTP,)
 
     def __init__(self, settings: Settings, accelerator: Accelerator) -> None:
-        names = ("auth", "writes", "reads", "exports")
+        names = ("auth", "sign_in", "writes", "reads", "exports")
         self._policies = {name: Policy.of(name, getattr(settings, f"rate_{name}")) for name in names}
         self._shared = SharedBuckets(accelerator)
         self._leased = LeasedBuckets(self._shared)
@@ -234,7 +242,7 @@ class RateLimits(ASGIMiddleware):
 
     async def _take(self, policy: Policy, key: str) -> Bucket:
         try:
-            if policy.name == "auth":
+            if policy.name in AT_THE_DOOR:
                 return await self._shared.take(policy, key)
             return await self._leased.take(policy, key)
         except RedisUnavailable:
@@ -257,23 +265,11 @@ def class_of(scope: HTTPScope) -> str:
 
 def caller_of(scope: Scope, policy: Policy) -> str:
     """Who is counted: the address at the door, behind it the signed-in person."""
-    user = None if policy.name == "auth" else scope.get("user")
+    user = None if policy.name in AT_THE_DOOR else scope.get("user")
     if user is not None:
         return f"user:{user.id}"
     client = scope.get("client")
     return network_of(client[0]) if client else "unknown"
-
-
-@lru_cache(maxsize=4096)
-def network_of(address: str) -> str:
-    """The address; of IPv6 the /64, since one customer is given 2^64 addresses."""
-    try:
-        found: IPv4Address | IPv6Address = ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(found, IPv4Address):
-        return str(found)
-    return str(found.ipv4_mapped or IPv6Network((found, IPV6_NETWORK_BITS), strict=False))
 
 
 def state_field(policy: Policy, bucket: Bucket) -> str:

@@ -31,7 +31,7 @@ class SecurityHeaders:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._always = list(ALWAYS)
-        if settings.public_url.startswith("https://"):
+        if settings.has_https:
             self._always.append((b"strict-transport-security", f"max-age={HALF_A_YEAR}".encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

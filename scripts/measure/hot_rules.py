@@ -22,6 +22,7 @@ SHARDED: dict[str, tuple[str, int]] = {
     "student_counters": ("_id", 1),
     "idempotency": ("_id", 1),
     "outbox": ("bucket", 1),
+    "sign_in_failures": ("_id", 3),
 }
 """By collection the field that its shard key starts with, and how many values of it one command may ask for."""
 WHOLE = frozenset(

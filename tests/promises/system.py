@@ -98,6 +98,7 @@ class System:
             "LMS_JWT_KEYS": new_seed(),
             "LMS_BCRYPT_COST": "4",
             "LMS_RATE_AUTH": "100000/1",
+            "LMS_RATE_SIGN_IN": "100000/1",
             "LMS_RATE_WRITES": "100000/1",
             "LMS_RATE_READS": "100000/1",
         } | more

@@ -185,6 +185,7 @@ async def test_a_sign_in_that_began_under_the_old_password_ends_with_it(
     late = SignIn(user_id=person.id, nonce="nonce", rotated_at=now, expires_at=now.replace(year=now.year + 1))
     await late.insert()
     given = accounts.tokens(person, late, now)
+    assert isinstance(given.refresh_token, str)
     answer = await client.get("/users/me", headers={"Authorization": f"Bearer {given.access_token}"})
     assert refusal(answer) == (401, "unauthenticated")
     assert refusal((await refresh(client, given.refresh_token)).response) == (401, "refresh_refused")

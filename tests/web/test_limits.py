@@ -17,10 +17,11 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from lms import clock, redis_client
+from lms.origin import network_of
 from lms.redis_client import Accelerator, RedisUnavailable
 from lms.settings import Settings
 from lms.web import limits
-from lms.web.limits import LeasedBuckets, OwnBuckets, Policy, RateLimits, SharedBuckets, network_of
+from lms.web.limits import LeasedBuckets, OwnBuckets, Policy, RateLimits, SharedBuckets
 from lms.web.problems import render_problem
 from tests.web.own_servers import running_valkey
 
