@@ -123,13 +123,13 @@ async def test_operators_leave_acts_too(client: httpx.AsyncClient, settings: Set
     assert entries[1].facts == {"role_before": "admin", "role": "instructor"}
 
 
-async def test_twenty_first_sign_ins_at_once_are_all_let_in_and_written_down(
+async def test_first_sign_ins_at_once_are_all_let_in_and_written_down(
     client: httpx.AsyncClient, person: User, settings: Settings
 ) -> None:
-    answers = await asyncio.gather(*(sign_in(client, person) for _ in range(20)))
+    answers = await asyncio.gather(*(sign_in(client, person) for _ in range(5)))
     assert {answer.response.status_code for answer in answers} == {200}
     entries = await append_all(settings)
-    assert [entry.act for entry in entries] == [Act.SIGNED_IN] * 20
+    assert [entry.act for entry in entries] == [Act.SIGNED_IN] * 5
 
 
 async def test_the_time_of_the_act_is_kept_and_not_that_of_writing_it_down(
