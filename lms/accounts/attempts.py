@@ -137,9 +137,10 @@ async def _admit(keys: dict[Limit, str]) -> dict[Limit, int]:
     if pair is None:
         raise _too_many(until, now)
     wanted = [ACCOUNT, NETWORK] if pair <= PAIR.free else [ACCOUNT]
-    taken = dict(zip(wanted, await asyncio.gather(*(_take(one, keys[one], now) for one in wanted)), strict=True))
+    takes = (_take(limit, keys[limit], now, binding=not familiar) for limit in wanted)
+    taken = dict(zip(wanted, await asyncio.gather(*takes), strict=True))
     counted = {limit: failures for limit, (failures, _) in taken.items() if failures is not None}
-    if not familiar and len(counted) < len(wanted):
+    if len(counted) < len(wanted):
         await asyncio.gather(*(_give_back(limit, keys[limit], 1) for limit in (PAIR, *counted)))
         raise _too_many(max(until for failures, until in taken.values() if failures is None), now)
     return {PAIR: pair, **counted}
@@ -159,21 +160,25 @@ def _too_many(until: datetime, now: datetime) -> TooManyAttempts:
     return TooManyAttempts(max(1, ceil((until - now).total_seconds())))
 
 
-async def _take(limit: Limit, key: str, now: datetime) -> tuple[int | None, datetime]:
-    """The failures with this one, or None until the time that comes with it. One atomic step, however many meet."""
+async def _take(limit: Limit, key: str, now: datetime, *, binding: bool = True) -> tuple[int | None, datetime]:
+    """The failures with this one, or None until the time that comes with it. One atomic step, however many meet.
+
+    What is not `binding` is counted also during a delay, and makes none: it is given back, or does not matter here.
+    """
     ticket = new_id()
     rows = SignInFailures.get_pymongo_collection()
-    change, after = _taking(limit, now, ticket), ReturnDocument.AFTER
+    change, after = _taking(limit, now, ticket, binding), ReturnDocument.AFTER
     row: dict[str, Any] = await rows.find_one_and_update({"_id": key}, change, upsert=True, return_document=after) or {}
     return (row["failures"] if row["ticket"] == ticket else None), row["until"]
 
 
-def _taking(limit: Limit, now: datetime, ticket: UUID) -> list[dict[str, Any]]:
-    """Where a delay runs, nothing is changed."""
+def _taking(limit: Limit, now: datetime, ticket: UUID, binding: bool) -> list[dict[str, Any]]:
+    """Where a delay runs that binds, nothing is changed."""
     is_counting: dict[str, Any] = {"$gt": [{"$ifNull": ["$counted_until", EPOCH]}, now]}
     over = {"$subtract": ["$failures", limit.free]}
     seconds = {"$min": [limit.longest, {"$pow": [2, {"$min": [over, LARGEST_EXPONENT]}]}]}
     delayed = {"$add": [now, {"$multiply": [1000, seconds]}]}
+    begins = [binding, "$open", {"$gte": ["$failures", limit.free]}]
     ends = [now + WINDOW] if limit.sliding else []
 
     def if_open(then: Any, name: str) -> dict[str, Any]:
@@ -182,14 +187,14 @@ def _taking(limit: Limit, now: datetime, ticket: UUID) -> list[dict[str, Any]]:
     return [
         {
             "$set": {
-                "open": {"$lte": [{"$ifNull": ["$until", EPOCH]}, now]},
+                "open": {"$or": [not binding, {"$lte": [{"$ifNull": ["$until", EPOCH]}, now]}]},
                 "failures": {"$cond": [is_counting, "$failures", 0]},
                 "counted_until": {"$cond": [is_counting, "$counted_until", now + WINDOW]},
                 "until": {"$ifNull": ["$until", EPOCH]},
             }
         },
         {"$set": {"failures": if_open({"$add": ["$failures", 1]}, "failures"), "ticket": if_open(ticket, "ticket")}},
-        {"$set": {"until": {"$cond": [{"$and": ["$open", {"$gte": ["$failures", limit.free]}]}, delayed, "$until"]}}},
+        {"$set": {"until": {"$cond": [{"$and": begins}, delayed, "$until"]}}},
         {"$set": {"counted_until": if_open({"$max": ["$counted_until", "$until", *ends]}, "counted_until")}},
         {"$set": {"expires_at": {"$max": ["$counted_until", "$familiar_until"]}}},
         {"$unset": "open"},
