@@ -150,3 +150,26 @@ async def test_hashing_anew_never_brings_an_old_password_back(accounts: Accounts
     stored = await User.get(sam.id)
     assert stored is not None
     assert stored.password_hash == changed
+
+
+@pytest.mark.parametrize("password", ["Open School", "openschool", "OpenSchool2026!", "School-1234", "1234 open 5678"])
+def test_the_schools_name_is_the_first_that_its_pupils_guess(password: str) -> None:
+    with pytest.raises(CommonPassword) as caught:
+        check_school(password)
+    assert [error.message for error in caught.value.errors] == ["The school's name."]
+
+
+@pytest.mark.parametrize("password", ["open the school", "schoolbook 9", "12345678!", "opening night"])
+def test_a_school_inside_of_a_password_is_welcome(password: str) -> None:
+    check_school(password)
+
+
+def check_school(password: str) -> None:
+    check_new_password(
+        password, "sam@school.example", "Sam Okafor", common=False, pointer="#/password", school="Open School"
+    )
+
+
+async def test_the_schools_name_is_refused_at_sign_up(client: httpx.AsyncClient) -> None:
+    body = {"email": "sam@school.example", "password": "open-school-26", "full_name": "Sam"}
+    assert refusal(await client.post("/auth/register", json=body)) == (422, "common_password")

@@ -132,7 +132,7 @@ async def test_the_cookie_alone_does_nothing(
     client: httpx.AsyncClient, person: User, headers: dict[str, str], code: str
 ) -> None:
     value = given(await begin(client, person))
-    assert refusal(await refresh(client, value, **headers)) == (403, code)
+    assert refusal(await refresh(client, value, None, **headers)) == (403, code)
     assert refusal(await client.post("/auth/logout", headers=kept(value, **headers))) == (403, code)
     (stored,) = await SignIn.find_all().to_list()
     assert (stored.generation, stored.ended_at) == (0, None)

@@ -14,11 +14,13 @@ from lms.accounts.service import Accounts
 from lms.app import create_app
 from lms.audit.documents import Act
 from lms.outbox.documents import Event
+from lms.recovery.documents import Purpose
 from lms.settings import Settings
 from tests.accounts.bcrypts import Bcrypts, bcrypts
 from tests.accounts.people import PASSWORD, a_person, refusal
 from tests.commands import Commands
-from tests.conftest import HeldClock, settings_for
+from tests.conftest import HeldClock, settings_for, token_for
+from tests.recovery.mailed import newest_token
 
 __all__ = ["bcrypts"]  # pytest finds the fixture by its name here
 
@@ -256,3 +258,44 @@ async def test_nothing_that_is_stored_names_anybody(app: Litestar, sam: User) ->
     rows = str(await SignInFailures.find_all().to_list())
     assert sam.email not in rows
     assert AWAY not in rows
+
+
+async def test_a_stolen_access_token_guesses_no_faster_than_at_the_door(
+    app: Litestar, accounts: Accounts, sam: User, held_clock: HeldClock
+) -> None:
+    header = {"Authorization": f"Bearer {await token_for(accounts, sam)}"}
+    changes = {
+        "/auth/change-password": {"current_password": WRONG, "new_password": "a fresh new start"},
+        "/auth/change-email": {"current_password": WRONG, "new_email": "mallory@evil.example"},
+    }
+    async with door(app, AWAY) as client:
+        for path in [*changes, *changes, "/auth/change-email"]:
+            refused = await client.post(path, json=changes[path], headers=header)
+            assert refusal(refused) == (403, "wrong_password")
+        for path, body in changes.items():
+            delayed = await client.post(path, json=body | {"current_password": PASSWORD}, headers=header)
+            assert (refusal(delayed), delayed.headers["retry-after"]) == (DELAYED, "1")
+    assert refusal(await attempt(app, AWAY)) == DELAYED
+    held_clock.advance(seconds=1)
+    assert (await attempt(app, AWAY, PASSWORD)).status_code == 200
+
+
+@pytest.mark.usefixtures("held_clock")
+async def test_a_reset_by_mail_lets_its_owner_in_at_once(
+    app: Litestar, client: httpx.AsyncClient, sam: User, settings: Settings
+) -> None:
+    await spend_the_account(app)
+    await fail_whatever(app, HOME)
+    await client.post("/auth/forgot-password", json={"email": sam.email})
+    token = await newest_token(settings, "user.password_forgotten", Purpose.RESET_PASSWORD)
+    async with door(app, HOME) as home:
+        body = {"token": token, "password": "a fresh new start"}
+        assert (await home.post("/auth/reset-password", json=body)).status_code == 200
+    assert (await attempt(app, HOME, "a fresh new start")).status_code == 200
+    # Somewhere new as well: what strangers tried before is over.
+    assert (await attempt(app, AWAY, "a fresh new start")).status_code == 200
+
+
+async def fail_whatever(app: Litestar, address: str) -> None:
+    for _ in range(PAIR.free):
+        await attempt(app, address)

@@ -13,7 +13,7 @@ from lms.recovery.documents import MailedLink, Purpose
 from lms.redis_client import Accelerator
 from lms.settings import Settings
 from tests.accounts.bcrypts import Bcrypts, bcrypts
-from tests.accounts.people import PASSWORD, a_person, refusal, sign_in
+from tests.accounts.people import PASSWORD, a_person, me, refusal, sign_in
 from tests.commands import Commands
 from tests.conftest import HeldClock
 from tests.outbox.build import events
@@ -253,3 +253,42 @@ async def test_a_broken_field_is_named(client: httpx.AsyncClient, path: str, fie
     response = await client.post(f"/auth/verify-email/{path}", json={field: value})
     assert refusal(response) == (422, "validation_failed")
     assert [error["pointer"] for error in response.json()["errors"]] == [f"#/{field}"]
+
+
+async def test_whoever_signed_up_with_a_strangers_address_is_out_once_that_is_verified(
+    client: httpx.AsyncClient, settings: Settings
+) -> None:
+    await sign_up(client)
+    user = await User.by_email(SAM["email"])
+    assert user is not None
+    planted, own = await sign_in(client, user), await sign_in(client, user)
+    assert await me(client, planted) == await me(client, own) == 200
+    token = await token_of(settings)
+    answer = await client.post("/auth/verify-email/confirm", json={"token": token}, headers=own.header)
+    assert answer.status_code == 200
+    assert (await me(client, planted), await me(client, own)) == (401, 200)
+    refused = await client.post("/auth/refresh", json={"refresh_token": planted.refresh_token})
+    assert refusal(refused) == (401, "refresh_refused")
+
+
+async def test_verifying_again_ends_nothing(client: httpx.AsyncClient, settings: Settings, accounts: Accounts) -> None:
+    await sign_up(client)
+    user = await User.by_email(SAM["email"])
+    assert user is not None
+    signed = await sign_in(client, user)
+    await User.get_pymongo_collection().update_one({"_id": user.id}, {"$set": {"verified": True}})
+    assert (await confirm(client, await token_of(settings))).status_code == 200
+    assert await me(client, signed) == 200
+
+
+async def test_somebody_elses_token_keeps_nobodys_session(
+    client: httpx.AsyncClient, settings: Settings, accounts: Accounts
+) -> None:
+    await sign_up(client)
+    user = await User.by_email(SAM["email"])
+    assert user is not None
+    planted = await sign_in(client, user)
+    hers = await sign_in(client, await a_person(accounts, "Stella"))
+    token = await token_of(settings)
+    await client.post("/auth/verify-email/confirm", json={"token": token}, headers=hers.header)
+    assert (await me(client, planted), await me(client, hers)) == (401, 200)

@@ -335,3 +335,23 @@ def test_addresses_that_one_customer_owns_are_counted_as_one(address: str, netwo
 async def test_callers_over_a_socket_without_address_share_one_count(held: Held) -> None:
     scope: Any = {"type": "http", "user": None, "client": None}
     assert limits.caller_of(scope, Policy("writes", 1, 1)) == "unknown"
+
+
+def test_a_clock_that_is_set_back_refuses_nothing(held: Held) -> None:
+    buckets, policy = OwnBuckets(), Policy("auth", 2, 60)
+    held.pass_by(86_400)
+    assert buckets.take(policy, "sam").granted
+    held.pass_by(-86_400)
+    assert [buckets.take(policy, "sam").granted for _ in range(3)] == [1, 1, 0]
+
+
+async def test_a_refusal_does_not_last_until_the_clock_is_back_where_it_was(
+    accelerators: Callable[[], Accelerator], held: Held
+) -> None:
+    accelerator, policy = accelerators(), Policy("writes", 2, 3600)
+    buckets = LeasedBuckets(SharedBuckets(accelerator))
+    held.pass_by(86_400)
+    assert [(await buckets.take(policy, "sam")).granted for _ in range(3)] == [1, 1, 0]
+    held.pass_by(-86_400)
+    await accelerator.call(lambda redis: redis.flushall())
+    assert (await buckets.take(policy, "sam")).granted
