@@ -48,6 +48,7 @@ async def test_it_brings_everything_stops_everything_and_keeps_the_data(tmp_path
         assert f"http://127.0.0.1:{port}/api/v1" in await dev.says("API  ")
         assert f"http://127.0.0.1:{port}/docs" in await dev.says("Reference  ")
         assert f"{tmp_path}/data/mail/" in await dev.says("Mails  ")
+        assert "lms_refresh: over plain http" in await dev.says("Cookie  ")
         await dev.says("Ctrl-C stops everything")
         assert "Sign in as" not in dev.text
         assert set(dev.family()) == {"mongod", "valkey-server", *OURS}
