@@ -18,14 +18,16 @@ from lms.api_keys.verdicts import KeyVerdicts
 from lms.audit.controller import AuditController
 from lms.auth import Authentication, SessionVerdicts, provide_user, provide_viewer
 from lms.certificates.controller import CertificateController, verify_certificate
-from lms.courses.controller import CourseController, LessonController
+from lms.courses.controller import CourseController
 from lms.database import connect
 from lms.enrollments.controller import EnrollmentController
 from lms.erasure.controller import ErasureController
 from lms.export.controller import ExportController
+from lms.lessons.controller import LessonController
 from lms.logs import RequestLog, configure_logging
 from lms.metrics import RequestMetrics, mark_started
 from lms.migrations import is_migrated
+from lms.outline.controller import OutlineController
 from lms.passwords import Passwords
 from lms.profile.controller import ProfileController
 from lms.recovery.controller import RecoveryController
@@ -115,6 +117,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                     ExportController,
                     ErasureController,
                     CourseController,
+                    OutlineController,
                     LessonController,
                     EnrollmentController,
                     CertificateController,

@@ -31,6 +31,7 @@ TASK_MODULES = (
     "lms.recovery.tasks",
     "lms.api_keys.tasks",
     "lms.users.tasks",
+    "lms.enrollments.tasks",
     "lms.certificates.tasks",
     "lms.audit.tasks",
     "lms.erasure.tasks",

@@ -129,7 +129,7 @@ async def _changed_here(course: str, status: str) -> dict[str, Any]:
             raise click.ClickException("There is no such course; `lms courses list` shows those that there are.")
 
         async def change(session: Session) -> dict[str, Any]:
-            return await service.set_status(operator, raw["_id"], CourseStatus(status), session)
+            return await service.set_status(operator, raw["_id"], CourseStatus(status), None, session)
 
         try:
             return await in_transaction(change)

@@ -69,7 +69,11 @@ class LoadedFrom(BaseModel):
 
 
 class Course(BaseDocument):
-    """`rev` counts changes of the head, `outline_rev` those of the tree; `seq` is its place among all changes."""
+    """`rev` counts changes of the head, `outline_rev` those of the tree; `seq` is its place among all changes.
+
+    `has_enrollments` is set once, by the first enrolment in its transaction: a deletion writes the same document, so
+    that of the two only one comes about.
+    """
 
     title: str
     slug: str
@@ -93,6 +97,7 @@ class Course(BaseDocument):
     seq: int = 0
     updated_at: datetime = Field(default_factory=utc_now)
     published_at: datetime | None = None
+    has_enrollments: bool = False
 
     class Settings:
         name = "courses"

@@ -18,7 +18,14 @@ from lms.web.searching import search_page
 HEAD = {"modules": 0, "lessons": 0, "loaded": 0}
 OUTLINE = {"lessons.content": 0, "loaded": 0}
 RIGHTS = {"status": 1, "instructor_id": 1, "co_instructor_ids": 1, "rev": 1, "outline_rev": 1}
-PINS = {**RIGHTS, "title": 1, "lessons.id": 1, "lessons.required": 1, "lessons.duration_minutes": 1}
+PINS = {
+    **RIGHTS,
+    "title": 1,
+    "has_enrollments": 1,
+    "lessons.id": 1,
+    "lessons.required": 1,
+    "lessons.duration_minutes": 1,
+}
 
 SORTS = {
     "-created_at": Sort((("created_at", -1), ("_id", -1)), index="status_created"),
@@ -69,6 +76,17 @@ async def lesson_with_body(course_id: UUID, lesson_id: str) -> dict[str, Any] | 
     """The course's rights, with this one lesson under `lessons` (empty where there is none)."""
     projection = {**RIGHTS, "lessons": {"$elemMatch": {"id": lesson_id}}}
     return await Course.get_pymongo_collection().find_one({"_id": course_id}, projection)
+
+
+async def empty_lessons(course_id: UUID, session: Session) -> set[str]:
+    """The ids of the text lessons in which there is nothing to read. Their bodies stay in the database."""
+    has_nothing = {
+        "$and": [{"$eq": ["$$one.content_type", "text"]}, {"$eq": [{"$trim": {"input": "$$one.content"}}, ""]}]
+    }
+    found = {"$filter": {"input": "$lessons", "as": "one", "cond": has_nothing}}
+    pipeline = [{"$match": {"_id": course_id}}, {"$project": {"ids": {"$map": {"input": found, "in": "$$this.id"}}}}]
+    rows = await (await Course.get_pymongo_collection().aggregate(pipeline, session=session)).to_list(1)
+    return set(rows[0]["ids"]) if rows else set()
 
 
 async def _read_stats(course_ids: list[UUID]) -> dict[UUID, dict[str, Any]]:

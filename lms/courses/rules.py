@@ -1,6 +1,6 @@
 """Who sees and who edits courses, and when one can be published. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -43,11 +43,26 @@ class LessonSlugTaken(Conflict):
 
 
 class CourseNotPublishable(Conflict):
-    detail = "The course cannot be published yet; `missing` says what it lacks."
+    detail = "The course cannot be published yet; `missing` and `errors` say what it lacks."
 
 
 class CourseTooLarge(TooLarge):
     detail = "This would make the course larger than 12 MB."
+
+
+class CourseHasEnrollments(Conflict):
+    detail = "People are or were enrolled in this course, so that it cannot be deleted; archive it instead."
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count=count, hint="archive")
+
+
+class NotCourseOwner(Forbidden):
+    detail = "Only the owner of this course and administrators may say who teaches it."
+
+
+class LastRequiredLesson(Conflict):
+    detail = "A published course keeps a required lesson, or nobody could complete it; unpublish the course first."
 
 
 class ModuleUnknown(Invalid):
@@ -88,13 +103,54 @@ def check_can_read_body(lesson: Mapping[str, Any], *, staff: bool, enrolled: boo
     raise NotEnrolled
 
 
-def check_publishable(lessons: Sequence[Mapping[str, Any]]) -> None:
-    """Raises `CourseNotPublishable` with everything that is missing."""
+def check_owns(course: Mapping[str, Any], user_id: UUID, role: Role) -> None:
+    """Co-instructors do not choose each other, nor a new owner."""
+    if role is not Role.ADMIN and user_id != course["instructor_id"]:
+        raise NotCourseOwner
+
+
+def check_teachers(named: Mapping[str, Sequence[UUID]], able: Collection[UUID]) -> None:
+    """Raises 422 for each person, by the field that names them, who is no active instructor or administrator."""
+    errors = [
+        FieldError(
+            code="unknown",
+            message="There is no such active instructor or administrator.",
+            pointer=f"#/{field}/{index}" if field == "co_instructor_ids" else f"#/{field}",
+        )
+        for field, people in named.items()
+        for index, person in enumerate(people)
+        if person not in able
+    ]
+    if errors:
+        raise Invalid(errors=errors)
+
+
+def check_keeps_required(course: Mapping[str, Any], without: Collection[str]) -> None:
+    """`without` are lessons that go or become optional."""
+    required = {lesson["id"] for lesson in course["lessons"] if lesson["required"]}
+    if is_open(course) and required and required <= set(without):
+        raise LastRequiredLesson
+
+
+def check_publishable(lessons: Sequence[Mapping[str, Any]], empty: Collection[str] = ()) -> None:
+    """Raises `CourseNotPublishable` with everything that is missing. `lessons` in order; `empty` are ids of lessons."""
+    missing: dict[str, list[FieldError]] = {}
     if not lessons:
-        raise CourseNotPublishable(missing=["lessons"])
-    if not any(lesson["required"] for lesson in lessons):
+        missing["lessons"] = [_missing("The course has no lesson.", "#/lessons")]
+    elif not any(lesson["required"] for lesson in lessons):
         # Nobody could ever complete it.
-        raise CourseNotPublishable(missing=["required_lessons"])
+        missing["required_lessons"] = [_missing("No lesson is required.", "#/lessons")]
+    hollow = [(index, lesson["title"]) for index, lesson in enumerate(lessons) if empty and lesson["id"] in empty]
+    if hollow:
+        missing["lesson_content"] = [
+            _missing(f"There is nothing to read in {title}.", f"#/lessons/{index}/content") for index, title in hollow
+        ]
+    if missing:
+        raise CourseNotPublishable(missing=[*missing], errors=[one for found in missing.values() for one in found])
+
+
+def _missing(message: str, pointer: str) -> FieldError:
+    return FieldError(code="missing", message=message, pointer=pointer)
 
 
 def check_lesson_content(content_type: ContentType, video_url: str | None) -> None:
@@ -159,3 +215,18 @@ def next_order(
     taken = [one["order"] for one in modules if one.get("parent_id") == parent_id]
     taken += [one["order"] for one in lessons if one["module_id"] == parent_id]
     return max(taken, default=-1) + 1
+
+
+def copied_tree(
+    modules: Sequence[Mapping[str, Any]], lessons: Sequence[Mapping[str, Any]], new_id: Callable[[], str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The same modules and lessons in the same places, under ids of their own."""
+    ids = {one["id"]: new_id() for one in (*modules, *lessons)}
+    own: dict[str, Any] = {"source_id": None}
+    return {
+        "modules": [{**one, **own, "id": ids[one["id"]], "parent_id": ids.get(one["parent_id"])} for one in modules],
+        "lessons": [
+            {**one, **own, "id": ids[one["id"]], "module_id": ids.get(one["module_id"], ""), "rev": 1}
+            for one in lessons
+        ],
+    }

@@ -61,6 +61,8 @@ class CourseCreate(Input):
 
 
 class CourseUpdate(Patch):
+    """Who teaches (`instructor_id`, the owner, and `co_instructor_ids`) is for the owner and administrators to say."""
+
     title: Title | UnsetType = UNSET
     slug: Slug | UnsetType = UNSET
     description: Description | UnsetType = UNSET
@@ -69,6 +71,8 @@ class CourseUpdate(Patch):
     difficulty_level: Difficulty | UnsetType = UNSET
     thumbnail_url: WebAddress | None | UnsetType = UNSET
     estimated_duration_minutes: Minutes | None | UnsetType = UNSET
+    instructor_id: UUID | UnsetType = UNSET
+    co_instructor_ids: Annotated[list[UUID], Meta(max_length=50)] | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
 
 

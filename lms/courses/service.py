@@ -1,6 +1,6 @@
 """Authoring: load with rights, check, write with the precondition in the filter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -8,41 +8,44 @@ import msgspec
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from lms.accounts.documents import Role, User
 from lms.accounts.people import keep_owner
 from lms.auth import Caller
 from lms.clock import utc_now
 from lms.courses import queries
-from lms.courses.documents import ContentType, Course, CourseStatus, Lesson, Module
+from lms.courses.documents import Course, CourseStats, CourseStatus
 from lms.courses.rules import (
     MAX_COURSE_BYTES,
+    CourseHasEnrollments,
     CourseNotFound,
     CourseTooLarge,
-    LessonNotFound,
-    LessonSlugTaken,
-    ModuleUnknown,
     SlugTaken,
     check_can_edit,
-    check_lesson_content,
+    check_can_see,
     check_metadata,
+    check_owns,
     check_publishable,
+    check_teachers,
+    copied_tree,
     free_slug,
+    in_order,
+    is_open,
     is_staff,
-    next_order,
 )
-from lms.courses.schemas import CourseCreate, CourseUpdate, LessonCreate, LessonUpdate, ModuleCreate
+from lms.courses.schemas import CourseCreate, CourseUpdate
 from lms.courses.sequence import next_course_seq
 from lms.courses.slugs import slug_of
+from lms.enrollments.queries import count_enrollments, is_enrolled
+from lms.ids import new_short_id
 from lms.transactions import Session, in_transaction
 from lms.web.etags import RevisionMismatch, seen_revision, strong_tag
 
-EDITING = {
-    **queries.RIGHTS,
-    "modules": 1,
-    "lessons.id": 1,
-    "lessons.slug": 1,
-    "lessons.module_id": 1,
-    "lessons.order": 1,
-}
+TEACHERS = ("instructor_id", "co_instructor_ids")
+COPIED = (
+    *("title", "description", "category", "tags", "difficulty_level"),
+    *("thumbnail_url", "estimated_duration_minutes", "metadata"),
+)
+"""Of the head, what a duplicate has as well."""
 
 
 async def editable_course(
@@ -59,9 +62,21 @@ async def editable_course(
     return found
 
 
+async def check_visible(raw: Mapping[str, Any] | None, viewer: Caller | None) -> tuple[bool, bool]:
+    """Whether the viewer is staff and whether enrolled; the latter is asked only where it decides."""
+    if raw is None:
+        raise CourseNotFound
+    staff = is_staff(raw, viewer.id if viewer else None, viewer.role if viewer else None)
+    enrolled = False
+    if viewer is not None and not staff and not is_open(raw):
+        enrolled = await is_enrolled(viewer.id, raw["_id"])
+    check_can_see(raw, staff=staff, enrolled=enrolled)
+    return staff, enrolled
+
+
 async def create_course(caller: Caller, data: CourseCreate, session: Session) -> Course:
     check_metadata(len(msgspec.json.encode(data.metadata)), data.metadata)
-    given = _tidy(msgspec.structs.asdict(data))
+    given = tidy(msgspec.structs.asdict(data))
     base = slug_of(data.title)
     slug = data.slug or free_slug(base, set(await queries.slugs_like([base], session)))
     own = {"slug": slug, "instructor_id": caller.id, "seq": await next_course_seq(session)}
@@ -75,24 +90,54 @@ async def create_course(caller: Caller, data: CourseCreate, session: Session) ->
 
 async def update_course(caller: Caller, course_id: UUID, data: CourseUpdate, tags: list[str] | None) -> dict[str, Any]:
     """Set what is named. Raises `RevisionMismatch` with the current values of the named fields, `SlugTaken`."""
-    changes = _tidy(data.changes())
+    changes = tidy(data.changes())
     if "metadata" in changes:
         check_metadata(len(msgspec.json.encode(changes["metadata"])), changes["metadata"])
     shown = {**queries.RIGHTS, **dict.fromkeys(changes, 1)}
     found = await editable_course(caller, course_id, shown)
-    _check_seen(found, tags, changes, strong_tag(found["rev"], found["outline_rev"]))
-    precondition = {"_id": course_id} if tags is None else {"_id": course_id, "rev": found["rev"]}
+    check_seen(found, tags, changes, strong_tag(found["rev"], found["outline_rev"]))
+    teachers = _named_teachers(caller, found, changes)
+    # Who teaches is judged by who owns the course, so that both are of one revision; else only what is named is set.
+    precondition = {"_id": course_id} if tags is None and not teachers else {"_id": course_id, "rev": found["rev"]}
 
     async def write(session: Session) -> dict[str, Any] | None:
         if not changes:
             return await queries.course(course_id, queries.OUTLINE)
-        return await _update(precondition, {"$set": changes, "$inc": {"rev": 1}}, session)
+        await _check_teachers(teachers, session)
+        updated = await write_course(precondition, {"$set": changes, "$inc": {"rev": 1}}, session)
+        await check_size(course_id, session, course=str(course_id))
+        return updated
 
     try:
         updated = await in_transaction(write)
     except DuplicateKeyError:
         raise SlugTaken(slug=changes["slug"]) from None
+    if updated is None and tags is None:
+        return await update_course(caller, course_id, data, tags)
     return updated or await _lost_race(caller, course_id, changes)
+
+
+def _named_teachers(caller: Caller, found: Mapping[str, Any], changes: dict[str, Any]) -> dict[str, list[UUID]]:
+    """Who is named, by field. The owner is no co-instructor beside that, and nobody is one twice."""
+    given = {name: changes[name] for name in TEACHERS if name in changes}
+    if not given:
+        return {}
+    check_owns(found, caller.id, caller.role)
+    owner = given.get("instructor_id", found["instructor_id"])
+    others = given.get("co_instructor_ids", found["co_instructor_ids"])
+    changes["co_instructor_ids"] = [one for one in dict.fromkeys(others) if one != owner]
+    return {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+
+
+async def _check_teachers(named: Mapping[str, list[UUID]], session: Session) -> None:
+    if not named:
+        return
+    wanted = {"_id": {"$in": [one for people in named.values() for one in people]}}
+    able = {**wanted, "active": True, "role": {"$in": [Role.INSTRUCTOR.value, Role.ADMIN.value]}}
+    found = User.get_pymongo_collection().find(able, {"_id": 1}, session=session)
+    check_teachers(named, {row["_id"] async for row in found})
+    for owner in named.get("instructor_id", []):
+        await keep_owner(owner, session)
 
 
 async def _lost_race(caller: Caller, course_id: UUID, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,70 +148,68 @@ async def _lost_race(caller: Caller, course_id: UUID, named: Mapping[str, Any]) 
     )
 
 
-def _check_seen(found: Mapping[str, Any], tags: list[str] | None, named: Mapping[str, Any], etag: str) -> None:
+def check_seen(found: Mapping[str, Any], tags: list[str] | None, named: Iterable[str], etag: str) -> None:
     if not seen_revision(tags, found["rev"]):
         raise RevisionMismatch(etag, {name: found.get(name) for name in named})
 
 
-async def set_status(caller: Caller, course_id: UUID, status: CourseStatus, session: Session) -> dict[str, Any]:
+def _check_course_seen(found: Mapping[str, Any], tags: list[str] | None, *named: str) -> None:
+    check_seen(found, tags, named, strong_tag(found["rev"], found["outline_rev"]))
+
+
+async def set_status(
+    caller: Caller, course_id: UUID, status: CourseStatus, tags: list[str] | None, session: Session
+) -> dict[str, Any]:
     """Publish, unpublish or archive; doing it again changes nothing."""
     found = await editable_course(caller, course_id, queries.OUTLINE, session)
-    if status is CourseStatus.PUBLISHED:
-        check_publishable(found["lessons"])
+    _check_course_seen(found, tags, "status")
     changes: dict[str, Any] = {"status": status.value}
     if status is CourseStatus.PUBLISHED:
+        _, lessons = in_order(found["modules"], found["lessons"])
+        check_publishable(lessons, await queries.empty_lessons(course_id, session))
         changes["published_at"] = utc_now()
     wanted = {"_id": course_id, "status": {"$ne": status.value}}
-    return await _update(wanted, {"$set": changes, "$inc": {"rev": 1}}, session) or found
+    return await write_course(wanted, {"$set": changes, "$inc": {"rev": 1}}, session) or found
 
 
-async def add_module(caller: Caller, course_id: UUID, data: ModuleCreate, session: Session) -> Module:
-    """Append a module, or to a parent a sub-module."""
-    found = await editable_course(caller, course_id, EDITING, session)
-    if data.parent_id is not None and data.parent_id not in {module["id"] for module in found["modules"]}:
-        raise ModuleUnknown("#/parent_id")
-    order = next_order(data.parent_id, found["modules"], found["lessons"])
-    module = Module(title=data.title.strip(), parent_id=data.parent_id, order=order)
-    change = {"$push": {"modules": module.model_dump()}, "$inc": {"outline_rev": 1}}
-    await _update({"_id": course_id}, change, session)
-    await _check_size(course_id, session, module=module.title)
-    return module
+async def delete_course(caller: Caller, course_id: UUID, tags: list[str] | None) -> None:
+    """Delete what nobody ever enrolled in. Raises `CourseHasEnrollments`.
+
+    An enrolment at the same time is in its way by `has_enrollments`: the one that comes second finds the other.
+    """
+
+    async def delete(session: Session) -> None:
+        found = await editable_course(caller, course_id, queries.RIGHTS, session)
+        _check_course_seen(found, tags)
+        if count := await count_enrollments(course_id, session):
+            raise CourseHasEnrollments(count)
+        await Course.get_pymongo_collection().delete_one({"_id": course_id}, session=session)
+        await CourseStats.get_pymongo_collection().delete_one({"_id": course_id}, session=session)
+
+    await in_transaction(delete)
 
 
-async def add_lesson(caller: Caller, course_id: UUID, data: LessonCreate, session: Session) -> Lesson:
-    """Append a lesson to its module, or to the untitled default module, which is made when it is first needed."""
-    check_lesson_content(data.content_type, data.video_url)
-    check_metadata(len(msgspec.json.encode(data.metadata)), data.metadata)
-    found = await editable_course(caller, course_id, EDITING, session)
-    module, is_new = _module_for(found["modules"], data.module_id)
-    fields = _tidy(msgspec.structs.asdict(data))
-    place = {"module_id": module.id, "order": next_order(module.id, found["modules"], found["lessons"])}
-    lesson = Lesson.model_validate({**fields, **place, "slug": _lesson_slug(data, found["lessons"])})
-    push: dict[str, Any] = {"lessons": lesson.model_dump()} | ({"modules": module.model_dump()} if is_new else {})
-    await _update({"_id": course_id}, {"$push": push, "$inc": {"outline_rev": 1}}, session)
-    await _check_size(course_id, session, lesson=lesson.title)
-    return lesson
+async def duplicate_course(caller: Caller, course_id: UUID, tags: list[str] | None, session: Session) -> dict[str, Any]:
+    """A draft of the caller's own with the same content under new ids; nothing ties it to the first one's source."""
+    found = await editable_course(caller, course_id, {"loaded": 0}, session)
+    _check_course_seen(found, tags)
+    slug = free_slug(found["slug"], set(await queries.slugs_like([found["slug"]], session)))
+    fields = {
+        **{name: found[name] for name in COPIED},
+        **copied_tree(found["modules"], found["lessons"], new_short_id),
+        "slug": slug,
+        "instructor_id": caller.id,
+        "seq": await next_course_seq(session),
+    }
+    made = Course.model_validate(fields).as_stored()
+    await keep_owner(caller.id, session)
+    await Course.get_pymongo_collection().insert_one(made, session=session)
+    largest = max(made["lessons"], key=lambda lesson: len(lesson["content"]), default=made)
+    await check_size(made["_id"], session, lesson=largest["title"])
+    return made
 
 
-def _module_for(modules: Sequence[Mapping[str, Any]], module_id: str | None) -> tuple[Module, bool]:
-    wanted = next((one for one in modules if (one["id"] == module_id if module_id else not one["title"])), None)
-    if wanted is not None:
-        return Module.model_validate(wanted), False
-    if module_id is not None:
-        raise ModuleUnknown("#/module_id")
-    return Module(order=next_order(None, modules, [])), True
-
-
-def _lesson_slug(data: LessonCreate, lessons: Sequence[Mapping[str, Any]]) -> str:
-    taken = {one["slug"] for one in lessons}
-    if data.slug is None:
-        return free_slug(slug_of(data.title), taken)
-    if data.slug in taken:
-        raise LessonSlugTaken(slug=data.slug)
-    return data.slug
-
-
-async def _check_size(course_id: UUID, session: Session, **cause: Any) -> None:
+async def check_size(course_id: UUID, session: Session, **cause: Any) -> None:
     """Judged after the write and inside its transaction, so that a course that grew too large never was."""
     pipeline = [{"$match": {"_id": course_id}}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]
     found = await (await Course.get_pymongo_collection().aggregate(pipeline, session=session)).to_list(1)
@@ -174,52 +217,7 @@ async def _check_size(course_id: UUID, session: Session, **cause: Any) -> None:
         raise CourseTooLarge(**cause)
 
 
-async def update_lesson(
-    caller: Caller, course_id: UUID, lesson_id: str, data: LessonUpdate, tags: list[str] | None
-) -> dict[str, Any]:
-    """Set what is named in one lesson. Raises as `update_course` does."""
-    changes = _tidy(data.changes())
-    found, lesson = await _editable_lesson(caller, course_id, lesson_id)
-    _check_seen(lesson, tags, changes, strong_tag(lesson["rev"]))
-    merged = {**lesson, **changes}
-    check_lesson_content(ContentType(merged["content_type"]), merged["video_url"])
-    check_metadata(len(msgspec.json.encode(merged["metadata"])), merged["metadata"])
-    if "slug" in changes and any(o["slug"] == changes["slug"] and o["id"] != lesson_id for o in found["lessons"]):
-        raise LessonSlugTaken(slug=changes["slug"])
-    if not changes:
-        return lesson
-    # The revision that was judged is the one that is changed; without If-Match a lost race is simply judged again.
-    match: dict[str, Any] = {"_id": course_id, "lessons": {"$elemMatch": {"id": lesson_id, "rev": lesson["rev"]}}}
-    if "slug" in changes:
-        match["$nor"] = [{"lessons": {"$elemMatch": {"slug": changes["slug"], "id": {"$ne": lesson_id}}}}]
-    change = {
-        "$set": {f"lessons.$[one].{name}": value for name, value in changes.items()},
-        "$inc": {"lessons.$[one].rev": 1, "outline_rev": 1},
-    }
-    if await in_transaction(lambda session: _sized_update(match, change, merged, session)) is None:
-        return await update_lesson(caller, course_id, lesson_id, data, tags)
-    return {**merged, "rev": lesson["rev"] + 1}
-
-
-async def _sized_update(
-    match: Mapping[str, Any], change: Mapping[str, Any], lesson: Mapping[str, Any], session: Session
-) -> dict[str, Any] | None:
-    updated = await _update(match, change, session, [{"one.id": lesson["id"]}])
-    if updated is not None:
-        await _check_size(match["_id"], session, lesson=lesson["title"])
-    return updated
-
-
-async def _editable_lesson(caller: Caller, course_id: UUID, lesson_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    found = await editable_course(caller, course_id, EDITING)
-    one = await queries.lesson_with_body(course_id, lesson_id)
-    lessons = one.get("lessons", []) if one else []
-    if not lessons:
-        raise LessonNotFound
-    return found, lessons[0]
-
-
-async def _update(
+async def write_course(
     match: Mapping[str, Any],
     change: Mapping[str, Any],
     session: Session,
@@ -237,6 +235,6 @@ async def _update(
     )
 
 
-def _tidy(fields: Mapping[str, Any]) -> dict[str, Any]:
+def tidy(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Titles are kept without the spaces around them."""
     return {name: value.strip() if name == "title" else value for name, value in fields.items()}

@@ -3,6 +3,7 @@
 Everything a client sent goes in through `$literal`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from lms.enrollments.documents import EnrollmentStatus
@@ -32,6 +33,18 @@ def merge_pipeline(lesson_id: str, report: Report) -> list[dict[str, Any]]:
             }
         },
         {"$set": {"percent": {"$cond": [_is_completed(), "$percent", _percent()]}}},
+    ]
+
+
+def release_pipeline(lesson_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The update for an unfinished enrolment whose course has these lessons no more: all is kept, they do not count."""
+    goes = {"$and": ["$$one.v.required", {"$in": ["$$one.k", {"$literal": [*lesson_ids]}]}]}
+    optional = {"$mergeObjects": ["$$one.v", {"required": False}]}
+    entry = {"k": "$$one.k", "v": {"$cond": [goes, optional, "$$one.v"]}}
+    entries = {"$map": {"input": {"$objectToArray": "$progress"}, "as": "one", "in": entry}}
+    return [
+        {"$set": {"progress": {"$arrayToObject": entries}, "changed_at": "$$NOW"}},
+        {"$set": {"percent": _percent()}},
     ]
 
 

@@ -1,6 +1,5 @@
 """Enrolling, reporting progress, completing, dropping."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,10 +9,10 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 
 from lms.auth import Caller
-from lms.certificates.tasks import generate_certificate
 from lms.clock import utc_now
 from lms.courses import queries as courses
-from lms.courses.rules import LessonNotFound, check_can_see, is_open, is_staff
+from lms.courses.documents import Course
+from lms.courses.rules import CourseNotFound, LessonNotFound, check_can_see, is_open, is_staff
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.enrollments.merging import has_room
 from lms.enrollments.queries import READING, courses_to_enroll_in, read_progress
@@ -37,8 +36,8 @@ from lms.enrollments.rules import (
 )
 from lms.enrollments.schemas import ProgressReport, ProgressResult
 from lms.enrollments.sequence import next_student_seq
+from lms.enrollments.tasks import complete
 from lms.ids import SHORT_ID, time_of
-from lms.outbox.documents import Event
 from lms.schemas import Moment
 from lms.transactions import Session, in_transaction
 
@@ -59,6 +58,8 @@ async def enroll(caller: Caller, course_id: UUID, session: Session) -> tuple[dic
         if existing is not None and existing["status"] != EnrollmentStatus.DROPPED:
             raise AlreadyEnrolled(existing["_id"])
     course = _open_course(caller, course)
+    if not course.get("has_enrollments"):
+        await _keep_course(course_id, session)
     enrollment = Enrollment(
         student_id=caller.id,
         course_id=course_id,
@@ -68,6 +69,14 @@ async def enroll(caller: Caller, course_id: UUID, session: Session) -> tuple[dic
     stored = enrollment.as_stored() | {"progress": pins_of(course["lessons"])}
     await _enrollments().insert_one(stored, session=session)
     return stored, course
+
+
+async def _keep_course(course_id: UUID, session: Session) -> None:
+    """The first enrolment writes the course, so that it and a deletion at the same time are in each other's way."""
+    kept = {"$set": {"has_enrollments": True}}
+    result = await Course.get_pymongo_collection().update_one({"_id": course_id}, kept, session=session)
+    if result.matched_count == 0:
+        raise CourseNotFound
 
 
 def _open_course(caller: Caller, course: dict[str, Any] | None) -> dict[str, Any]:
@@ -135,7 +144,7 @@ async def report_progress(caller: Caller, enrollment_id: UUID, lesson_id: str, d
     report = _as_report(enrollment_id, data)
     stored = await _merge(caller, enrollment_id, lesson_id, report)
     if stored["status"] == EnrollmentStatus.ACTIVE and stored["percent"] == 100:  # noqa: PLR2004 - per cent
-        stored |= await _complete(stored)
+        stored |= await complete(stored["_id"], stored["student_id"])
     entry = stored["progress"][lesson_id]
     completed_at = stored.get("completed_at")
     return ProgressResult(
@@ -199,30 +208,3 @@ async def _make_room(caller: Caller, enrollment_id: UUID, lesson_id: str) -> Non
     entry = new_entry(required=False, duration_minutes=lesson.get("duration_minutes"), epoch=epoch)
     missing = {"_id": enrollment_id, "student_id": caller.id, f"progress.{lesson_id}": {"$exists": False}}
     await _enrollments().update_one(missing | has_room(), {"$set": {f"progress.{lesson_id}": entry}})
-
-
-async def _complete(merged: Mapping[str, Any]) -> dict[str, Any]:
-    """The transition of the enrolment and the event that issues its certificate, once, however many arrive at once."""
-
-    mine = {"_id": merged["_id"], "student_id": merged["student_id"]}
-
-    async def transition(session: Session) -> dict[str, Any]:
-        now = utc_now()
-        done = {"status": EnrollmentStatus.COMPLETED.value, "completed_at": now, "changed_at": now}
-        updated = await _enrollments().find_one_and_update(
-            {**mine, "status": "active", "percent": 100},
-            {"$set": done},
-            projection={"_id": 1},
-            session=session,
-        )
-        shown = {"status": 1, "percent": 1, "completed_at": 1}
-        if updated is None:
-            return await _enrollments().find_one(mine, shown, session=session) or {}
-        seq = await next_student_seq(merged["student_id"], session)
-        await _enrollments().update_one(mine, {"$set": {"seq": seq}}, session=session)
-        jobs = [generate_certificate.name]
-        ids = {"enrollment_id": str(merged["_id"]), "student_id": str(merged["student_id"])}
-        await Event.emit(session, "enrollment.completed", jobs, **ids)
-        return done
-
-    return await in_transaction(transition)

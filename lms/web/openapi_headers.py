@@ -48,7 +48,9 @@ def header_names(method: str, handler: HTTPRouteHandler, status: int) -> list[st
     """The headers of an answer with this status, in the order of their names."""
     good = status in OK
     tagged = method == "GET" and (good or status == 304)  # noqa: PLR2004 - Not Modified
-    changed = is_conditional_write(method, handler) and (good or status == 412)  # noqa: PLR2004 - Precondition Failed
+    # What is deleted has no state to tell of.
+    told = (good and method != "DELETE") or status == 412  # noqa: PLR2004 - Precondition Failed
+    changed = is_conditional_write(method, handler) and told
     wanted = {
         "ETag": tagged or changed,
         "Link": good and "paging" in handler.parsed_fn_signature.parameters,

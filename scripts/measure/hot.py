@@ -89,6 +89,7 @@ def _catalogue() -> Iterator[Ask]:
     yield Ask("a course", "visitor", "GET", course)
     yield Ask("a course, signed in", "student", "GET", course)
     yield Ask("a course by slug", "visitor", "GET", f"{API}/courses/slug/{{slug}}")
+    yield Ask("an outline", "visitor", "GET", f"{course}/outline")
     yield from _list("lessons", "visitor", "/courses/{course}/lessons", 5)
     yield Ask("a preview lesson", "visitor", "GET", f"{course}/lessons/{{preview}}")
     yield Ask("a lesson", "student", "GET", f"{course}/lessons/{{lesson}}")
@@ -228,7 +229,13 @@ NOT_HOT = {
     "POST /api/v1/courses/{}/publish": "authoring",
     "POST /api/v1/courses/{}/unpublish": "authoring",
     "POST /api/v1/courses/{}/archive": "authoring",
+    "POST /api/v1/courses/{}/duplicate": "authoring",
+    "DELETE /api/v1/courses/{}": "authoring",
+    "PUT /api/v1/courses/{}/outline": "authoring",
     "POST /api/v1/courses/{}/modules": "authoring",
+    "PATCH /api/v1/courses/{}/modules/{}": "authoring",
+    "DELETE /api/v1/courses/{}/modules/{}": "authoring",
+    "DELETE /api/v1/courses/{}/lessons/{}": "authoring",
     "POST /api/v1/courses/{}/lessons": "authoring",
     "PATCH /api/v1/courses/{}/lessons/{}": "authoring",
     "GET /health/live": "asks nothing of the database",

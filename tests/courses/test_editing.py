@@ -92,8 +92,8 @@ async def test_null_clears_what_may_be_empty(client_for: ClientFor, ivy: User, f
 async def test_null_for_what_is_required_and_unknown_fields_are_all_named(
     client_for: ClientFor, ivy: User, full: Course
 ) -> None:
-    required = ["title", "slug", "description", "tags", "difficulty_level", "metadata"]
-    unknown = {"status": "published", "instructor_id": str(ivy.id), "is_published": True, "rev": 9, "titel": "x"}
+    required = ["title", "slug", "description", "tags", "difficulty_level", "metadata", "instructor_id"]
+    unknown = {"status": "published", "source": "x", "is_published": True, "rev": 9, "titel": "x"}
     answer = await (await client_for(ivy)).patch(f"/courses/{full.id}", json=dict.fromkeys(required) | unknown)
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
     named = sorted(one["pointer"] for one in answer.json()["errors"])

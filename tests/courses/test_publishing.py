@@ -72,11 +72,11 @@ async def test_a_course_that_nobody_could_complete_cannot_be_published(client_fo
     client = await client_for(ivy)
     course = (await client.post("/courses", json={"title": "Tides"})).json()["id"]
     lessons = f"/courses/{course}/lessons"
-    await client.post(lessons, json={"title": "Extra", "required": False})
+    await client.post(lessons, json={"title": "Extra", "content": "Words.", "required": False})
     answer = await client.post(f"/courses/{course}/publish")
     assert (answer.status_code, answer.json()["code"]) == (409, "course_not_publishable")
     assert answer.json()["missing"] == ["required_lessons"]
-    await client.post(lessons, json={"title": "Main"})
+    await client.post(lessons, json={"title": "Main", "content": "Words."})
     assert (await client.post(f"/courses/{course}/publish")).status_code == 200
 
 
