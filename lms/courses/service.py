@@ -105,7 +105,7 @@ async def update_course(caller: Caller, course_id: UUID, data: CourseUpdate, tag
             return await queries.course(course_id, queries.OUTLINE)
         await _check_teachers(teachers, session)
         updated = await write_course(precondition, {"$set": changes, "$inc": {"rev": 1}}, session)
-        await check_size(course_id, session, course=str(course_id))
+        await check_size(course_id, session)
         return updated
 
     try:
@@ -204,17 +204,26 @@ async def duplicate_course(caller: Caller, course_id: UUID, tags: list[str] | No
     made = Course.model_validate(fields).as_stored()
     await keep_owner(caller.id, session)
     await Course.get_pymongo_collection().insert_one(made, session=session)
-    largest = max(made["lessons"], key=lambda lesson: len(lesson["content"]), default=made)
-    await check_size(made["_id"], session, lesson=largest["title"])
+    await check_size(made["_id"], session)
     return made
 
 
 async def check_size(course_id: UUID, session: Session, **cause: Any) -> None:
-    """Judged after the write and inside its transaction, so that a course that grew too large never was."""
-    pipeline = [{"$match": {"_id": course_id}}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]
-    found = await (await Course.get_pymongo_collection().aggregate(pipeline, session=session)).to_list(1)
-    if found and found[0]["size"] > MAX_COURSE_BYTES:
-        raise CourseTooLarge(**cause)
+    """Judged after the write and inside its transaction, so that a course that grew too large never was.
+
+    Raises `CourseTooLarge` with its cause, which without a given one is the largest lesson.
+    """
+    courses, this = Course.get_pymongo_collection(), {"$match": {"_id": course_id}}
+    pipeline = [this, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}]
+    found = await (await courses.aggregate(pipeline, session=session)).to_list(1)
+    if not found or found[0]["size"] <= MAX_COURSE_BYTES:
+        return
+    if not cause:
+        sizes = {"_id": 0, "lesson": "$lessons.title", "bytes": {"$strLenBytes": "$lessons.content"}}
+        largest = [this, {"$unwind": "$lessons"}, {"$project": sizes}, {"$sort": {"bytes": -1}}, {"$limit": 1}]
+        rows = await (await courses.aggregate(largest, session=session)).to_list(1)
+        cause = rows[0] if rows else {}
+    raise CourseTooLarge(**cause)
 
 
 async def write_course(

@@ -20,6 +20,8 @@ from lms.transactions import Session, in_transaction
 
 BATCH = 500
 AT_ONCE = 8
+SHARE = 0.5
+"""Of the time that a job may take, after which a run ends by itself."""
 LESSONS_PER_EVENT = 50
 LATE_ENROLLMENTS = timedelta(minutes=5)
 """An enrolment that was under way when the lesson went may still pin it; none is under way for that long."""
@@ -71,17 +73,17 @@ async def release_deleted_lessons(event: Event, context: JobContext) -> None:
     takes over after a crash goes on where it ended. A large course takes several runs, each shorter than a job may be.
     """
     course_id, lesson_ids = event.subject("course_id"), str(event.data["lesson_ids"]).split()
-    until = time.monotonic() + context.settings.job_timeout_seconds / 2
+    until = time.monotonic() + context.settings.job_timeout_seconds * SHARE
     # What is done already is passed over once in each run, for which one operation's time-out may be too short.
     with pymongo.timeout(context.settings.job_timeout_seconds):
-        for step in (_release, _complete_some):
+        for step in (release_some, complete_some):
             while await step(course_id, lesson_ids):
                 if time.monotonic() > until:
                     await _go_on_later(event)
                     return
 
 
-async def _release(course_id: UUID, lesson_ids: Sequence[str]) -> bool:
+async def release_some(course_id: UUID, lesson_ids: Sequence[str]) -> bool:
     """One batch of those that pin one of the lessons; False where there is none left."""
     enrollments = Enrollment.get_pymongo_collection()
     pins = [{f"progress.{lesson_id}.required": True} for lesson_id in lesson_ids]
@@ -93,7 +95,7 @@ async def _release(course_id: UUID, lesson_ids: Sequence[str]) -> bool:
     return bool(rows)
 
 
-async def _complete_some(course_id: UUID, _: Sequence[str]) -> bool:
+async def complete_some(course_id: UUID, _: Sequence[str]) -> bool:
     """One batch of those who have done everything; False where there is none left."""
     done = {"course_id": course_id, "status": EnrollmentStatus.ACTIVE.value, "percent": 100}
     rows = await Enrollment.get_pymongo_collection().find(done, {"student_id": 1}).limit(BATCH).to_list()

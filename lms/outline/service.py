@@ -120,7 +120,7 @@ async def put_outline(
         check_outline_seen(found, tags, modules=lambda: shown_outline(found).modules)
         places = places_of(wanted, found["modules"], found["lessons"])
         moved = await _move(found, places, session)
-        await check_size(course_id, session, course=str(course_id))
+        await check_size(course_id, session)
         return moved
 
     raw = await in_transaction(write)
