@@ -4,7 +4,9 @@ import httpx
 import pytest
 
 from lms.accounts.documents import Role, User
+from lms.auth import Caller
 from lms.courses.documents import Course, CourseStats, CourseStatus
+from lms.enrollments import service
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
 from lms.transactions import client
 from tests.build import a_course, a_user
@@ -101,10 +103,8 @@ async def test_an_enrolment_in_the_making_holds_a_deletion_off(
     author = await client_for(ivy)
     async with client().start_session() as session:
         await session.start_transaction()
-        marked = {"$set": {"has_enrollments": True}}
-        await Course.get_pymongo_collection().update_one({"_id": course.id}, marked, session=session)
-        made = Enrollment(student_id=sam.id, course_id=course.id).as_stored()
-        await Enrollment.get_pymongo_collection().insert_one(made, session=session)
+        caller = Caller(id=sam.id, role=sam.role, session_id=sam.id)
+        await service.enroll(caller, course.id, session)
         deleting = asyncio.create_task(author.delete(f"/courses/{course.id}"))
         done, _ = await asyncio.wait({deleting}, timeout=0.3)
         assert not done
