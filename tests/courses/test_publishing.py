@@ -118,3 +118,32 @@ async def test_newcomers_lose_sight_of_it_and_who_is_enrolled_reads_on_and_finis
     assert found is not None
     assert (found.status, found.percent) == ("completed", 100)
     assert (await student.get(lesson)).json()["content"] == course.lessons[1].content
+
+
+async def test_all_that_is_missing_is_told_with_its_place(client_for: ClientFor, ivy: User, course: Course) -> None:
+    empty = {"required": False, "content": " \n"}
+    lessons = [one.model_dump() | empty for one in course.lessons]
+    await course.set({"status": CourseStatus.DRAFT, "lessons": lessons[::-1]})
+    answer = await (await client_for(ivy)).post(f"/courses/{course.id}/publish")
+    assert (answer.status_code, answer.json()["code"]) == (409, "course_not_publishable")
+    assert answer.json()["missing"] == ["required_lessons", "lesson_content"]
+    # Places are those of the course as it is read, whose lessons are in order.
+    assert [(one["pointer"], one["message"]) for one in answer.json()["errors"]] == [
+        ("#/lessons", "No lesson is required."),
+        ("#/lessons/0/content", "There is nothing to read in Lesson 1."),
+        ("#/lessons/1/content", "There is nothing to read in Lesson 2."),
+    ]
+    assert (await stored(course)).status is CourseStatus.DRAFT
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_who_did_not_see_the_current_course_takes_no_step(
+    client_for: ClientFor, ivy: User, course: Course, step: str
+) -> None:
+    client = await client_for(ivy)
+    await client.patch(f"/courses/{course.id}", json={"title": "New"})
+    late = await client.post(f"/courses/{course.id}/{step}", headers={"If-Match": '"1.1"'})
+    assert (late.status_code, late.json()["code"], late.headers["etag"]) == (412, "revision_mismatch", '"2.1"')
+    assert late.json()["current"] == {"status": "published"}
+    seen = await client.post(f"/courses/{course.id}/{step}", headers={"If-Match": '"2.1"'})
+    assert (seen.status_code, seen.json()["status"]) == (200, STEPS[step])
