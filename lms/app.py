@@ -3,6 +3,7 @@
 import gc
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from litestar import Litestar, Router
 from litestar.config.compression import CompressionConfig
@@ -33,6 +34,7 @@ from lms.profile.controller import ProfileController
 from lms.recovery.controller import RecoveryController
 from lms.redis_client import Accelerator
 from lms.schemas import Moment
+from lms.second_factor.controller import SecondFactorController
 from lms.settings import Settings, load_settings
 from lms.tokens import KeyRing
 from lms.users.controller import UserController, accept_invitation
@@ -113,6 +115,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                     AuthController,
                     RecoveryController,
                     ApiKeyController,
+                    SecondFactorController,
                     ProfileController,
                     ExportController,
                     ErasureController,
@@ -169,5 +172,6 @@ def create_app(settings: Settings | None = None) -> Litestar:
     # Outside of the router, so that unknown routes have all of this too.
     app.asgi_handler = RequestId(RequestLog(RequestMetrics(SecurityHeaders(app.asgi_handler, settings))))
     app.state.accounts = accounts
+    app.state.proof_life = timedelta(minutes=settings.proof_minutes)
     app.state.catalogue = KeptAnswers(settings.catalogue_seconds)
     return app

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from lms.api_keys.documents import Scope as KeyScope
 from lms.api_keys.rules import PREFIX, ApiKeyNotAllowed
 from lms.clock import utc_now
 from lms.errors import Forbidden, LMSError, Unauthenticated
+from lms.second_factor.rules import ProofTooOld, SecondFactorRequired
 from lms.together import Together
 from lms.tokens import Claims, KeyRing, TokenRefused
 
@@ -40,12 +42,16 @@ class Caller:
 
     With an API key it is the key's owner, who has no session: `session_id` is the key's own id then, which no session
     has, and `scopes` is all that may be done.
+
+    A `restricted` one has yet to set up the second factor that their role must have; only routes that say so in their
+    `opt` get to see them.
     """
 
     id: UUID
     role: Role
     session_id: UUID
     scopes: frozenset[KeyScope] | None = None
+    restricted: bool = False
 
 
 CurrentUser = NamedDependency[Caller]
@@ -117,10 +123,12 @@ class ApiKeys(Protocol):
 
 
 class Authentication(ASGIMiddleware):
-    """Sets `scope["user"]` to the `Caller` or None. A refused token is remembered: the route decides what it means.
+    """Sets `scope["user"]` to the `Caller` or None. Why it is None is remembered: the route decides what it means.
 
     A route that names no scope (`opt={"scope": ...}`) is asked by a visitor where it is asked with an API key, which is
-    then not even looked up; who wants to know who asks is told that keys do not count there.
+    then not even looked up; who wants to know who asks is told that keys do not count there. Likewise a restricted
+    caller is a visitor to all routes but those with `opt={"restricted": True}`, so that none can forget it; what a
+    visitor would be refused is then a 403 that says what is missing.
     """
 
     scopes = (ScopeType.HTTP,)
@@ -145,11 +153,17 @@ class Authentication(ASGIMiddleware):
             await next_app(scope, receive, send)
             return
         try:
-            scope["user"] = await (self._key_owner(token, scope) if is_key else self._caller(token))
+            caller = await (self._key_owner(token, scope) if is_key else self._caller(token))
         except Unauthenticated as refusal:
             refusal.headers["WWW-Authenticate"] = INVALID_TOKEN
             scope["state"]["token_refused"] = refusal
+            await next_app(scope, receive, _for_a_visitor(send, INVALID_TOKEN))
+            return
+        if caller.restricted and not scope["route_handler"].opt.get("restricted"):
+            scope["state"]["second_factor_missing"] = True
             send = _for_a_visitor(send)
+        else:
+            scope["user"] = caller
         await next_app(scope, receive, send)
 
     async def _key_owner(self, text: str, scope: Scope) -> Caller:
@@ -164,7 +178,7 @@ class Authentication(ASGIMiddleware):
             raise TokenNotValid from None
         if await self._verdicts.epoch(claims) != claims.epoch:
             raise TokenNotValid
-        return Caller(claims.user_id, Role(claims.role), claims.session_id)
+        return Caller(claims.user_id, Role(claims.role), claims.session_id, restricted=claims.restricted)
 
     def _claims(self, token: str) -> Claims:
         now = utc_now()
@@ -182,18 +196,19 @@ def _bearer(header: bytes) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _for_a_visitor(send: Send) -> Send:
-    """A public read with a bad token is served as for a visitor, and says so."""
+def _for_a_visitor(send: Send, challenge: str | None = None) -> Send:
+    """A public read with a token that does not count is served as for a visitor, and says so: not to be kept."""
 
-    async def send_with_challenge(message: Message) -> None:
+    async def send_for_now(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [pair for pair in message["headers"] if pair[0].lower() != b"www-authenticate"]
-            challenge = (b"www-authenticate", INVALID_TOKEN.encode())
-            headers = [*kept, challenge, (b"vary", b"Authorization"), (b"cache-control", b"no-store")]
-            message["headers"] = headers
+            headers = list(message["headers"])
+            if challenge is not None:
+                kept = (pair for pair in headers if pair[0].lower() != b"www-authenticate")
+                headers = [*kept, (b"www-authenticate", challenge.encode())]
+            message["headers"] = [*headers, (b"vary", b"Authorization"), (b"cache-control", b"no-store")]
         await send(message)
 
-    return send_with_challenge
+    return send_for_now
 
 
 def requires(*roles: Role) -> Guard:
@@ -212,10 +227,30 @@ def requires(*roles: Role) -> Guard:
 ANYONE_SIGNED_IN = tuple(Role)
 
 
+async def proved_recently(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """A guard of dangerous actions: whoever is signed in has proved who they are a few minutes ago, with all factors.
+
+    It stands behind `requires(...)`. Reads the session, so it is for what is done now and then.
+    """
+    caller: Caller | None = connection.scope["user"]
+    if caller is None:
+        raise signed_out(connection)
+    await check_proof(caller, connection.app.state.proof_life)
+
+
+async def check_proof(caller: Caller, life: timedelta) -> None:
+    """Raises `ProofTooOld` where the session has none of the last `life`."""
+    fresh = {"_id": caller.session_id, "user_id": caller.id, "proved_at": {"$gt": utc_now() - life}}
+    if await SignIn.get_pymongo_collection().find_one(fresh, {"_id": 1}) is None:
+        raise ProofTooOld
+
+
 def signed_out(connection: ASGIConnection[Any, Any, Any, Any]) -> LMSError:
     state = connection.scope["state"]
     if state.get("key_not_allowed"):
         return ApiKeyNotAllowed()
+    if state.get("second_factor_missing"):
+        return SecondFactorRequired()
     refusal: Unauthenticated | None = state.get("token_refused")
     return refusal or Unauthenticated()
 

@@ -18,6 +18,7 @@ from lms.courses.documents import Course, CourseStats
 from lms.enrollments.documents import Enrollment
 from lms.outbox.documents import Event
 from lms.recovery.documents import MailedLink
+from lms.second_factor.documents import SignInChallenge
 from lms.settings import Settings, SettingsError
 from lms.transactions import use_database
 from lms.users.documents import Invitation
@@ -32,6 +33,7 @@ DOCUMENTS: list[type[Document]] = [
     ApiKey,
     MailedLink,
     Invitation,
+    SignInChallenge,
     Course,
     CourseStats,
     Enrollment,

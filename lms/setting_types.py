@@ -2,7 +2,7 @@
 
 import base64
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -79,6 +79,7 @@ RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[List, AfterValidator(_check_origins)]
 Networks = Annotated[List, AfterValidator(_check_networks)]
+Roles = Annotated[list[Literal["student", "instructor", "admin"]], NoDecode, BeforeValidator(_split)]
 Keys = Annotated[SecretStr, AfterValidator(_check_keys)]
 Url = Annotated[str, AfterValidator(_check_http_url)]
 Rate = Annotated[str, AfterValidator(_check_rate)]

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lms.keys import new_seed
-from lms.setting_types import Keys, MongodbUrl, Networks, Origins, Rate, RedisUrl, TokenPath, Url, decode_seeds
+from lms.setting_types import Keys, MongodbUrl, Networks, Origins, Rate, RedisUrl, Roles, TokenPath, Url, decode_seeds
 
 SECRETS = ("secret_key", "password_pepper", "jwt_keys")
 """What production must be given and development makes for itself, once, in the data directory."""
@@ -83,7 +83,9 @@ class Settings(BaseSettings):
         "Open School", description="Who issues certificates and signs mails."
     )
 
-    secret_key: SecretStr = Field(SecretStr(""), description="Signs refresh tokens; 32 characters or more.")
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="Signs refresh tokens, seals authenticator apps' secrets; 32 characters or more."
+    )
     password_pepper: SecretStr = Field(
         SecretStr(""), description="Mixed into every password hash; can never change. 32 characters or more."
     )
@@ -100,6 +102,12 @@ class Settings(BaseSettings):
     )
     require_verified: bool = Field(
         default=False, description="Whether people must verify their address before they can sign in."
+    )
+    mfa_required_for: Roles = Field(
+        [], description="Roles that must have a second factor, comma separated; a school should name `admin`."
+    )
+    proof_minutes: Annotated[int, Field(ge=1, le=1440)] = Field(
+        10, description="How long after proving who one is dangerous actions are allowed."
     )
     bcrypt_cost: Annotated[int, Field(ge=4, le=16)] = Field(12, description="log2 of bcrypt's rounds.")
     reset_link_minutes: Annotated[int, Field(ge=5, le=1440)] = Field(

@@ -36,6 +36,7 @@ class Claims:
     role: str
     epoch: int
     expires_at: int
+    restricted: bool = False
 
 
 class KeyRing:
@@ -53,11 +54,22 @@ class KeyRing:
         return {key_id: _base64url(key.public_bytes_raw()) for key_id, key in self._public.items()}
 
     def issue(
-        self, user_id: UUID, session_id: UUID, role: str, epoch: int, now: datetime, until: datetime | None = None
+        self,
+        user_id: UUID,
+        session_id: UUID,
+        role: str,
+        epoch: int,
+        now: datetime,
+        until: datetime | None = None,
+        *,
+        restricted: bool = False,
     ) -> str:
-        """A signed access token that lives for `access_token_seconds`, but not beyond `until`."""
+        """A signed access token that lives for `access_token_seconds`, but not beyond `until`.
+
+        With a `restricted` one nothing can be done but setting up a second factor.
+        """
         ends = now + timedelta(seconds=self._settings.access_token_seconds)
-        claims = {
+        claims: dict[str, Any] = {
             "iss": self._settings.jwt_issuer,
             "aud": self._settings.jwt_audience,
             "iat": int(now.timestamp()),
@@ -67,6 +79,8 @@ class KeyRing:
             "role": role,
             "epoch": epoch,
         }
+        if restricted:
+            claims["restricted"] = True
         return jwt.encode(claims, self._signing_key, ALGORITHM, headers={"typ": TOKEN_TYPE, "kid": self._key_id})
 
     def verify(self, token: str, now: datetime) -> Claims:
@@ -86,7 +100,12 @@ class KeyRing:
             )
             _check_times(claims, now)
             return Claims(
-                UUID(claims["sub"]), UUID(claims["sid"]), str(claims["role"]), int(claims["epoch"]), int(claims["exp"])
+                user_id=UUID(claims["sub"]),
+                session_id=UUID(claims["sid"]),
+                role=str(claims["role"]),
+                epoch=int(claims["epoch"]),
+                expires_at=int(claims["exp"]),
+                restricted="restricted" in claims,
             )
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise TokenRefused(type(error).__name__) from None

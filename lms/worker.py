@@ -32,6 +32,7 @@ TASK_MODULES = (
     "lms.api_keys.tasks",
     "lms.users.tasks",
     "lms.enrollments.tasks",
+    "lms.second_factor.tasks",
     "lms.certificates.tasks",
     "lms.audit.tasks",
     "lms.erasure.tasks",

@@ -145,10 +145,11 @@ def open_client(app: Litestar, **headers: str) -> httpx.AsyncClient:
 
 
 async def token_for(accounts: Accounts, user: User) -> str:
-    """An access token of a new sign-in, without the cost of a password."""
+    """An access token of a new sign-in that has just proved who they are, without the cost of a password."""
     now = clock.utc_now()
     expires_at = now + timedelta(days=1)
-    sign_in = await SignIn(user_id=user.id, nonce="nonce", rotated_at=now, expires_at=expires_at).insert()
+    sign_in = SignIn(user_id=user.id, nonce="nonce", rotated_at=now, proved_at=now, expires_at=expires_at)
+    await sign_in.insert()
     return accounts.keys.issue(user.id, sign_in.id, user.role, user.auth_epoch, now)
 
 

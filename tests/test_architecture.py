@@ -18,7 +18,7 @@ ORDER = (
     *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence"),
     *("origin", "folding"),
     # What runs beneath every feature.
-    *("logs", "metrics", "tokens", "passwords", "mail", "embedded", "migrations"),
+    *("logs", "metrics", "tokens", "passwords", "codes", "sealing", "mail", "embedded", "migrations"),
     # What a feature stores, decides and shows.
     *("documents", "rules", "merging", "schemas", "page", "pdf"),
     # What every request goes through.
@@ -40,7 +40,7 @@ ORDER = (
     *("health", "metrics_route", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
     # What a feature does: later, as a read, in order, and where it is reached.
     *("audit", "chain", "jobs", "relay", "queries", "tasks", "reports"),
-    *("attempts", "delivery", "people", "registering", "service", "listing", "controller"),
+    *("attempts", "delivery", "people", "registering", "challenges", "service", "proving", "listing", "controller"),
     # Courses as code.
     *("faults", "files", "yaml_lines", "front_matter", "summary", "source", "checking", "fields", "plan"),
     *("native", "mdbook", "detect", "apply", "load", "show"),

@@ -28,6 +28,10 @@ def every_letter(text: str, link: str = LINK) -> list[Letter]:
         letters.confirm_email_change(text, text, link),
         letters.address_in_use(text, text, link),
         letters.email_changed(text, text, link),
+        letters.second_factor_on(text, text, link),
+        letters.second_factor_off(text, text, link),
+        letters.recovery_code_used(text, text, link, 9),
+        letters.wrong_codes(text, text, link),
     ]
 
 
@@ -168,3 +172,8 @@ def test_a_letter_without_an_action_has_no_link() -> None:
     letter = Letter(subject="News", greeting="Hello,", paragraphs=("One.", "Two."), school="School")
     assert letter.as_text() == "Hello,\n\nOne.\n\nTwo.\n\nSchool\n"
     assert Parts(letter.as_html()).links == []
+
+
+@pytest.mark.parametrize(("left", "told"), [(0, "None is left."), (1, "One is left."), (9, "9 are left.")])
+def test_who_used_a_recovery_code_learns_how_many_are_left(left: int, told: str) -> None:
+    assert told in letters.recovery_code_used("Sam Okafor", "Tidewater School", LINK, left).as_text()

@@ -59,6 +59,8 @@ WRONG = [
     ("LMS_CORS_ORIGINS", "https://app.example.org/"),
     ("LMS_CORS_ORIGINS", "https://app.example.org,app.example.com"),
     ("LMS_TRUSTED_PROXIES", "10.0.0.0/8,proxy"),
+    ("LMS_MFA_REQUIRED_FOR", "admin,teacher"),
+    ("LMS_PROOF_MINUTES", "0"),
     ("LMS_RATE_AUTH", "20"),
     ("LMS_RATE_MAIL", "5/hour"),
     ("LMS_RATE_WRITES", "0/60"),
@@ -102,10 +104,12 @@ def test_good_values_are_read_as_what_they_mean() -> None:
             "LMS_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
             "LMS_PUBLIC_URL": "https://lms.example.org/",
             "LMS_REDIS_URL": "",
+            "LMS_MFA_REQUIRED_FOR": "admin, instructor,",
             "LMS_BCRYPT_COST": "4",
         }
     )
     assert settings.cors_origins == ["https://app.example.org", "http://localhost:5173"]
+    assert settings.mfa_required_for == ["admin", "instructor"]
     assert settings.trusted_proxies == ["10.0.0.0/8", "::1"]
     assert (settings.public_url, settings.redis_url, settings.bcrypt_cost) == ("https://lms.example.org", "", 4)
 

@@ -77,6 +77,13 @@ def test_a_token_says_who_is_asking_and_until_when() -> None:
     assert RING.verify(signed(), NOW) == claims
 
 
+def test_a_restricted_token_says_so_and_no_other_does() -> None:
+    token = RING.issue(USER, FAMILY, "admin", 3, NOW, restricted=True)
+    assert RING.verify(token, NOW).restricted is True
+    assert claims_of(token)["restricted"] is True
+    assert RING.verify(genuine(), NOW).restricted is False
+
+
 def test_the_header_names_the_key_by_its_thumbprint() -> None:
     header = jwt.get_unverified_header(genuine())
     public = key_of(SEED).public_key().public_bytes_raw()

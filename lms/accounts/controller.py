@@ -18,6 +18,7 @@ from lms.accounts.rules import (
 )
 from lms.accounts.schemas import (
     Accepted,
+    CodeAsked,
     Credentials,
     KeySet,
     PublicKey,
@@ -63,8 +64,10 @@ class AuthController(Controller):
     )
     async def login(
         self, request: Request[Any, Any, Any], data: JSONBody[Credentials], accounts: NamedDependency[Accounts]
-    ) -> Response[Tokens]:
+    ) -> Response[Tokens | CodeAsked]:
         """Sign in; gives an access token and the first refresh token of a new session.
+
+        Who has a second factor gets a `challenge_token` instead, for `POST auth/login/mfa`.
 
         After a few wrong passwords for one address the next try has to wait, twice as long each time.
         """
@@ -101,7 +104,7 @@ class AuthController(Controller):
     @post(
         "/logout",
         status_code=200,
-        opt={"errors": [Unauthenticated, OriginRefused, CsrfHeaderMissing], "rate_limit": "writes"},
+        opt={"errors": [Unauthenticated, OriginRefused, CsrfHeaderMissing], "rate_limit": "writes", "restricted": True},
     )
     async def logout(
         self, request: Request[Any, Any, Any], viewer: OptionalUser, accounts: NamedDependency[Accounts]

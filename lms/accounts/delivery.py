@@ -5,7 +5,7 @@ sends it along by itself, those two then need an `Origin` from LMS_CORS_ORIGINS,
 `SameSite=Strict` keeps it from other sites, so the app and the API have to be of one.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
@@ -14,11 +14,13 @@ from litestar.datastructures import Cookie
 from lms.accounts.rules import CsrfHeaderMissing, OriginRefused, RefreshRefused
 from lms.accounts.schemas import Delivery, Refresh, Tokens
 from lms.errors import FieldError, Invalid
+from lms.schemas import Output
 from lms.settings import Settings
 
 PLAIN_NAME = "lms_refresh"
 CSRF_HEADER = "X-LMS-CSRF"
 
+T = TypeVar("T", bound=Output)
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -68,13 +70,13 @@ def _refused(code: str, message: str, pointer: str = "#/refresh_token") -> Inval
     return Invalid(errors=[FieldError(code=code, message=message, pointer=pointer)])
 
 
-def answer_tokens(request: AnyRequest, settings: Settings, tokens: Tokens, delivery: Delivery) -> Response[Tokens]:
-    """What every way to sign in answers with, after `check_delivery`."""
+def answer_tokens(request: AnyRequest, settings: Settings, answer: T, delivery: Delivery) -> Response[T]:
+    """What every way to sign in answers with, after `check_delivery`; it may be that a code is asked for first."""
     check_delivery(request, settings, delivery)
-    if delivery == "body" or not isinstance(tokens.refresh_token, str):
-        return Response(tokens)
-    cookie = _cookie(settings, tokens.refresh_token, tokens.refresh_expires_in)
-    return Response(msgspec.structs.replace(tokens, refresh_token=msgspec.UNSET), cookies=[cookie])
+    if delivery == "body" or not isinstance(answer, Tokens) or not isinstance(answer.refresh_token, str):
+        return Response(answer)
+    cookie = _cookie(settings, answer.refresh_token, answer.refresh_expires_in)
+    return Response(msgspec.structs.replace(answer, refresh_token=msgspec.UNSET), cookies=[cookie])
 
 
 def forgetting(request: AnyRequest, settings: Settings) -> list[Cookie]:

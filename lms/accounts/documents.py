@@ -12,6 +12,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from lms.documents import BaseDocument
 from lms.folding import search_words
 from lms.ids import new_person_id
+from lms.second_factor.documents import CodeTries, PendingTotp, Totp
 
 
 class Role(StrEnum):
@@ -26,7 +27,8 @@ class User(BaseDocument):
     `password_rev` counts their passwords: what was made under an earlier one (a session, a link in a mail) is void.
     `rev` counts what they see change about themselves, for ETags, and `keys_made` their API keys, so that two that are
     made at the same time meet here. `search` is what they are found by: whoever changes name or address sets it anew
-    (`search_words`). `owner_rev` counts the courses they were ever given.
+    (`search_words`). `owner_rev` counts the courses they were ever given. `totp` is their second factor,
+    if they have one.
     """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -44,6 +46,9 @@ class User(BaseDocument):
     keys_made: int = 0
     search: list[str] = []
     owner_rev: int = 0
+    totp: Totp | None = None
+    pending_totp: PendingTotp | None = None
+    code_tries: CodeTries | None = None
 
     class Settings:
         name = "users"
@@ -70,7 +75,7 @@ class User(BaseDocument):
 class SignIn(BaseDocument):
     """One sign-in on one device: a family of refresh tokens. Its generation is stored, never a token.
 
-    `methods` are how they proved who they are (RFC 8176: `pwd`, `otp` ...), and `proved_at` when they last did.
+    `methods` are how they proved who they are (RFC 8176: `pwd`, `otp`, `mfa` ...), and `proved_at` when they last did.
     """
 
     user_id: UUID

@@ -1,5 +1,6 @@
 """What is done to a person's account, by themselves or by others."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from lms.accounts.rules import EmailTaken, LastAdmin, UserNotFound, check_new_pa
 from lms.api_keys.documents import ApiKey
 from lms.audit import Other, record
 from lms.audit.documents import Act
+from lms.auth import Caller
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
 from lms.folding import search_words
@@ -156,3 +158,20 @@ async def keep_owner(user_id: UUID, session: Session) -> None:
     result = await User.get_pymongo_collection().update_one({"_id": user_id}, change, session=session)
     if not result.matched_count:
         raise Unauthenticated("The account that the course was to belong to is gone.")
+
+
+async def keep_session(caller: Caller, values: Mapping[str, Any], session: Session) -> SignIn:
+    """Let the session that asks go on, with `values`, where all others end. Raises 401 where it is over itself."""
+    raw = await SignIn.get_pymongo_collection().find_one_and_update(
+        {"_id": caller.session_id, "user_id": caller.id, "ended_at": None},
+        {
+            # A copy of the refresh token, which may be why the others end, is worth nothing from now on.
+            "$set": {**values, "nonce": secrets.token_urlsafe(16), "rotated_at": utc_now()},
+            "$inc": {"generation": 1},
+        },
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    if raw is None:
+        raise Unauthenticated
+    return SignIn.model_validate(raw)

@@ -92,7 +92,8 @@ class UserRead(Output):
 class Tokens(Output, kw_only=True):
     """`expires_in` is the access token's life in seconds, `refresh_expires_in` the refresh token's.
 
-    There is no `refresh_token` where it went into the cookie.
+    There is no `refresh_token` where it went into the cookie. Where `second_factor_required` is there, the session may
+    do nothing but set up a second factor, since the person's role must have one.
     """
 
     access_token: str
@@ -101,6 +102,15 @@ class Tokens(Output, kw_only=True):
     refresh_token: str | UnsetType = UNSET
     refresh_expires_in: int
     user: UserRead
+    second_factor_required: Literal[True] | UnsetType = UNSET
+
+
+class CodeAsked(Output, kw_only=True):
+    """The password is right, and the person has a second factor: `POST auth/login/mfa` takes its code."""
+
+    mfa_required: Literal[True] = True
+    challenge_token: Annotated[str, Meta(examples=["b1L5tVvJ0nq7mQ2cY8rKxw3ZfH6sDgE9uPaOiT4eWkM"])]
+    expires_in: Annotated[int, Meta(examples=[300])]
 
 
 class PublicKey(Output):

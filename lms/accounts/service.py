@@ -1,12 +1,13 @@
 """Signing in and out."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
+from msgspec import UNSET
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.attempts import Attempt, Attempts
@@ -23,13 +24,15 @@ from lms.accounts.rules import (
     judge_refresh,
     normal_email,
 )
-from lms.accounts.schemas import Credentials, Registration, Tokens, UserRead
+from lms.accounts.schemas import CodeAsked, Credentials, Registration, Tokens, UserRead
 from lms.audit import Facts, Other, record
 from lms.audit.documents import Act
 from lms.auth import Caller, SessionVerdicts
 from lms.clock import utc_now
 from lms.origin import origin
 from lms.passwords import Passwords
+from lms.second_factor.challenges import ask_for_code
+from lms.second_factor.rules import lacks_factor
 from lms.settings import Settings
 from lms.tokens import KeyRing, RefreshToken, TokenRefused
 from lms.transactions import Session, in_transaction
@@ -71,7 +74,7 @@ class Accounts:
             # Two sign-ups of one new address met; the other one is committed now.
             await in_transaction(registration.store_or_remind)
 
-    async def sign_in(self, data: Credentials) -> Tokens:
+    async def sign_in(self, data: Credentials) -> Tokens | CodeAsked:
         """Raises `BadCredentials`, after the same work, for an unknown address, a wrong password, a closed account,
         and `TooManyAttempts` for each of them alike.
 
@@ -84,7 +87,7 @@ class Accounts:
             raise NotVerified
         if self.passwords.is_outdated(user.password_hash):
             await self._hash_anew(user, data.password)
-        return await self.open_session(user, ["pwd"])
+        return await self.open_or_ask(user, ["pwd"])
 
     async def _with_password(self, attempt: Attempt, email: str, password: str) -> User:
         user = await User.by_email(email)
@@ -95,8 +98,16 @@ class Accounts:
         attempt.succeeded = True
         return user
 
-    async def open_session(self, user: User, methods: list[str]) -> Tokens:
-        """Sign a person in who has proved by `methods` (RFC 8176) who they are."""
+    async def open_or_ask(self, user: User, methods: list[str]) -> Tokens | CodeAsked:
+        """Go on with a sign-in by `methods` (RFC 8176): who has a second factor is asked for its code first."""
+        if user.totp is not None:
+            return await ask_for_code(user, methods)
+        return await self.open_session(user, methods)
+
+    async def open_session(
+        self, user: User, methods: list[str], before: Callable[[Session], Awaitable[None]] | None = None
+    ) -> Tokens:
+        """Sign a person in who has proved by `methods` who they are. `before` is done in the same transaction."""
         now, came_from = utc_now(), origin()
         sign_in = SignIn(
             user_id=user.id,
@@ -112,6 +123,8 @@ class Accounts:
         )
 
         async def write(session: Session) -> None:
+            if before is not None:
+                await before(session)
             await sign_in.insert(session=session)
             facts = {"session_id": str(sign_in.id), "methods": " ".join(methods)}
             await record(session, Act.SIGNED_IN, actor=user.id, target=user.id, facts=facts)
@@ -140,6 +153,9 @@ class Accounts:
         user = await User.get(sign_in.user_id)
         # A sign-in that began before a change of password and ended after it has a session of the old one.
         if user is None or not user.active or sign_in.password_rev != user.password_rev:
+            raise RefreshRefused
+        # Likewise a sign-in that began before the second factor was set up.
+        if user.totp is not None and "mfa" not in sign_in.methods:
             raise RefreshRefused
         sign_in.generation = await self._next_generation(sign_in, token.generation, now)
         return self.tokens(user, sign_in, now)
@@ -234,12 +250,15 @@ class Accounts:
         refresh_token = RefreshToken.make(self.settings, sign_in.id, sign_in.generation, sign_in.nonce)
         ends = sign_in.expires_at
         rest = max(0, int((ends - now).total_seconds()))
+        restricted = lacks_factor(user, self.settings.mfa_required_for)
+        identity = user.id, sign_in.id, user.role, user.auth_epoch
         return Tokens(
-            access_token=self.keys.issue(user.id, sign_in.id, user.role, user.auth_epoch, now, ends),
+            access_token=self.keys.issue(*identity, now, ends, restricted=restricted),
             expires_in=min(self.settings.access_token_seconds, rest),
             refresh_token=str(refresh_token),
             refresh_expires_in=rest,
             user=UserRead.of(user),
+            second_factor_required=True if restricted else UNSET,
         )
 
 

@@ -228,6 +228,19 @@ def erase(email: str, yes: bool) -> None:
         raise click.ClickException(error.message) from None
 
 
+@users.command("reset-mfa")
+@click.argument("email")
+def reset_mfa(email: str) -> None:
+    """Take a person's second factor away, who has lost it; every session of theirs ends within a second."""
+
+    async def change(user_id: UUID) -> bool:
+        from lms.second_factor.service import reset
+
+        return await reset(user_id)
+
+    _change(email, change, f"{email} signs in with the password alone.")
+
+
 def _change(email: str, change: Any, done: str) -> None:
     async def changed() -> bool | None:
         from lms.accounts.documents import User

@@ -229,3 +229,59 @@ def api_key_created(name: str, school: str, key_name: str, scopes: Sequence[str]
         school=school,
         action=("To the school", link),
     )
+
+
+def second_factor_on(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Your account at {school} now asks for codes",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"An authenticator app was set up for your account at {school}, and other devices were signed out.",
+            "From now on, signing in takes a code from it as well. Keep the recovery codes apart from your phone.",
+            "If it was not you, reset your password at once, and ask the school for help.",
+        ),
+        school=school,
+        action=("To the school", link),
+    )
+
+
+def second_factor_off(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Your account at {school} no longer asks for codes",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"The authenticator app of your account at {school} was removed. The password alone signs in now.",
+            "If it was not you, reset your password at once, and ask the school for help.",
+        ),
+        school=school,
+        action=("To the school", link),
+    )
+
+
+def recovery_code_used(name: str, school: str, link: str, left: int) -> Letter:
+    count = "None is left" if not left else "One is left" if left == 1 else f"{left} are left"
+    return Letter(
+        subject=f"A recovery code of your account at {school} was used",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"Somebody who knows your password used a recovery code of your account at {school}. {count}.",
+            "If you have lost your phone, set up another one now. You can also have new recovery codes made.",
+            "If it was not you, reset your password at once, and ask the school for help.",
+        ),
+        school=school,
+        action=("To the school", link),
+    )
+
+
+def wrong_codes(name: str, school: str, link: str) -> Letter:
+    return Letter(
+        subject=f"Somebody is trying codes of your account at {school}",
+        greeting=_greeting("Hello", name, ","),
+        paragraphs=(
+            f"Somebody gave the right password of your account at {school}, and then several wrong codes.",
+            "Codes are refused for a while, at most a quarter of an hour after each further wrong one.",
+            "If it was not you, somebody else knows your password: choose a new one.",
+        ),
+        school=school,
+        action=("To the school", link),
+    )

@@ -17,7 +17,7 @@ class ProfileController(Controller):
     tags = ["users"]
     guards = [requires(*ANYONE_SIGNED_IN)]
 
-    @get("/", opt={"scope": Scope.PROFILE_READ})
+    @get("/", opt={"scope": Scope.PROFILE_READ, "restricted": True})
     async def get_me(self, user: CurrentUser) -> Response[UserRead]:
         """The signed-in person."""
         return _shown(await service.own_user(user))

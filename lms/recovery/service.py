@@ -1,6 +1,5 @@
 """Getting back in, and changing what one signs in with."""
 
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +11,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import SignIn, User
-from lms.accounts.people import end_sessions, hash_new_password
+from lms.accounts.people import end_sessions, hash_new_password, keep_session
 from lms.accounts.rules import normal_email
 from lms.accounts.schemas import Tokens
 from lms.accounts.service import Accounts
@@ -155,7 +154,7 @@ async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
 
 async def change_password(accounts: Accounts, caller: Caller, data: PasswordChange) -> Tokens:
     """Every other session ends, and so do the access tokens of this one: it goes on with the one in the answer."""
-    user = await _confirmed(accounts, caller, data.current_password)
+    user = await confirmed(accounts, caller, data.current_password)
     password_hash = await hash_new_password(
         accounts.passwords, data.new_password, "#/new_password", user.email, user.full_name
     )
@@ -169,7 +168,7 @@ async def change_password(accounts: Accounts, caller: Caller, data: PasswordChan
             # Somebody else was faster, and the password that was given is no longer the current one.
             raise WrongPassword
         changed = await _set_password(current, {"password_hash": password_hash}, session, is_told=is_told)
-        kept = await _keep_session(caller, changed.password_rev, session)
+        kept = await keep_session(caller, {"password_rev": changed.password_rev}, session)
         await record(session, Act.PASSWORD_CHANGED, actor=caller.id, target=caller.id)
         return changed, kept, await end_sessions({"user_id": user.id, "_id": {"$ne": kept.id}}, session)
 
@@ -181,7 +180,7 @@ async def change_password(accounts: Accounts, caller: Caller, data: PasswordChan
 
 async def change_email(accounts: Accounts, caller: Caller, data: EmailChange) -> None:
     """Mail a link to both addresses. Nothing that an outsider sees depends on whether somebody has the new one."""
-    user = await _confirmed(accounts, caller, data.current_password)
+    user = await confirmed(accounts, caller, data.current_password)
     email = normal_email(data.new_email)
     if email == user.email:
         raise SameAddress
@@ -239,7 +238,7 @@ async def confirm_email_change(token: str) -> EmailChangeState:
         raise AddressTaken from None
 
 
-async def _confirmed(accounts: Accounts, caller: Caller, password: str) -> User:
+async def confirmed(accounts: Accounts, caller: Caller, password: str) -> User:
     """The caller, who knows the password. Raises `WrongPassword`, and `TooManyAttempts`: a stolen access token must
     not make guessing any easier than at the door.
     """
@@ -269,22 +268,6 @@ async def _change_user(user_id: UUID, change: dict[str, Any], session: Session) 
         {"_id": user_id}, change, return_document=ReturnDocument.AFTER, session=session
     )
     return User.model_validate(raw)
-
-
-async def _keep_session(caller: Caller, password_rev: int, session: Session) -> SignIn:
-    raw = await SignIn.get_pymongo_collection().find_one_and_update(
-        {"_id": caller.session_id, "user_id": caller.id, "ended_at": None},
-        {
-            # A copy of the refresh token, which may be why the password is changed, is worth nothing from now on.
-            "$set": {"password_rev": password_rev, "nonce": secrets.token_urlsafe(16), "rotated_at": utc_now()},
-            "$inc": {"generation": 1},
-        },
-        return_document=ReturnDocument.AFTER,
-        session=session,
-    )
-    if raw is None:
-        raise Unauthenticated
-    return SignIn.model_validate(raw)
 
 
 async def _settled(write: Callable[[Session], Awaitable[T]]) -> T:

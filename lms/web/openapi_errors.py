@@ -5,7 +5,7 @@ from typing import Any, Literal
 from litestar.handlers import HTTPRouteHandler
 
 from lms.api_keys.rules import ApiKeyNotAllowed, ScopeMissing
-from lms.auth import WrongRole
+from lms.auth import WrongRole, proved_recently
 from lms.errors import (
     Invalid,
     LMSError,
@@ -16,6 +16,7 @@ from lms.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from lms.second_factor.rules import ProofTooOld, SecondFactorRequired
 from lms.web.bodies import MalformedJson
 from lms.web.etags import RevisionMismatch
 from lms.web.idempotency import IdempotencyKeyInUse, IdempotencyKeyReused
@@ -37,6 +38,8 @@ def errors_of(operation: dict[str, Any], method: str, handler: HTTPRouteHandler)
         WrongRole: always,
         ApiKeyNotAllowed: always and "scope" not in handler.opt,
         ScopeMissing: "scope" in handler.opt,
+        SecondFactorRequired: always and not handler.opt.get("restricted"),
+        ProofTooOld: proved_recently in handler.resolve_guards(),
         IdempotencyKeyInUse: bool(handler.opt.get("idempotent")),
         IdempotencyKeyReused: bool(handler.opt.get("idempotent")),
         RevisionMismatch: is_conditional_write(method, handler),

@@ -12,6 +12,7 @@ from pymongo.errors import ConnectionFailure, ExecutionTimeout, PyMongoError, WT
 
 from lms.errors import FieldError, Invalid, LMSError, Unauthenticated, Unavailable, code_of
 from lms.schemas import encode
+from lms.second_factor.rules import SecondFactorRequired
 
 MEDIA_TYPE = "application/problem+json"
 UNKNOWN_OUTCOME = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
@@ -68,7 +69,15 @@ def render_problem(request: Request[Any, Any, Any], exception: Exception) -> Res
     if error.status in HIDING and refusal is not None:
         # Optional sign-in: the app holds a stale token and should refresh it before it believes a 403 or 404.
         error = refusal
+    elif request.scope.get("state", {}).get("second_factor_missing") and _is_for_visitors(request, error):
+        # Likewise: the app should have the second factor set up before it believes what a visitor is told.
+        error = SecondFactorRequired()
     return answer(error, request_id_of(request.scope))
+
+
+def _is_for_visitors(request: Request[Any, Any, Any], error: LMSError) -> bool:
+    """A 401 of a write may be about credentials in its body, as of a refresh; reads have none of their own."""
+    return error.status in HIDING or (isinstance(error, Unauthenticated) and request.method in {"GET", "HEAD"})
 
 
 def as_ours(exception: Exception) -> LMSError:

@@ -21,6 +21,7 @@ SHARDED: dict[str, tuple[str, int]] = {
     "certificate_pdfs": ("_id", PAGE),
     "student_counters": ("_id", 1),
     "idempotency": ("_id", 1),
+    "sign_in_challenges": ("_id", 1),
     "outbox": ("bucket", 1),
     "sign_in_failures": ("_id", 3),
 }

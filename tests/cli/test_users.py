@@ -1,11 +1,13 @@
 import json
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lms.accounts.documents import User
+from lms.accounts.documents import SignIn, User
+from lms.clock import utc_now
 from lms.database import bind
 from lms.passwords import Passwords
 from lms.recovery.documents import Purpose
@@ -197,7 +199,25 @@ async def test_a_person_is_kept_out_and_let_in_again(lms: Command, database: Dat
     assert await state() == (True, 2)
 
 
-@pytest.mark.parametrize("command", [("deactivate",), ("activate",), ("set-role", "admin")])
+async def test_who_has_lost_the_second_factor_does_without(lms: Command, database: Database, sam: User) -> None:
+    now = utc_now()
+    tries = {"count": 9, "not_before": now}
+    totp = {"secret": b"sealed", "last_step": 1, "recovery_codes": ["digest"], "enabled_at": now}
+    await database["users"].update_one({"_id": sam.id}, {"$set": {"totp": totp, "code_tries": tries}})
+    await SignIn(user_id=sam.id, nonce="nonce", rotated_at=now, expires_at=now + timedelta(days=1)).insert()
+    result = await lms("users", "reset-mfa", "SAM@school.example")
+    assert (result.exit_code, result.stdout) == (0, "SAM@school.example signs in with the password alone.\n")
+    stored = await database["users"].find_one({"_id": sam.id})
+    assert stored is not None
+    assert (stored["totp"], stored["code_tries"], stored["auth_epoch"]) == (None, None, sam.auth_epoch + 1)
+    assert await database["sessions"].count_documents({"ended_at": None}) == 0
+    told, noted = await database["outbox"].find({}).sort("kind", -1).to_list()
+    assert (told["kind"], told["todo"]) == ("user.second_factor_off", ["send_second_factor_off_email"])
+    assert (noted["data"]["act"], noted["data"]["actor"]) == ("mfa.disabled", "operator")
+    assert (await lms("users", "reset-mfa", sam.email)).stdout == "Nothing to change.\n"
+
+
+@pytest.mark.parametrize("command", [("deactivate",), ("activate",), ("reset-mfa",), ("set-role", "admin")])
 async def test_somebody_unknown_is_an_error(lms: Command, database: Database, command: tuple[str, ...]) -> None:
     result = await lms("users", command[0], "nobody@school.example", *command[1:])
     assert result.exit_code == 1

@@ -136,7 +136,8 @@ class System:
     async def sign_in(self, database: AsyncDatabase[dict[str, Any]], user: User) -> dict[str, str]:
         """The header of a new sign-in of a stored user."""
         now = utc_now()
-        sign_in = SignIn(user_id=user.id, nonce="nonce", rotated_at=now, expires_at=now + timedelta(days=1))
+        expires_at = now + timedelta(days=1)
+        sign_in = SignIn(user_id=user.id, nonce="nonce", rotated_at=now, proved_at=now, expires_at=expires_at)
         await store(database, sign_in)
         token = KeyRing(self.settings).issue(user.id, sign_in.id, user.role, user.auth_epoch, now)
         return {"Authorization": f"Bearer {token}"}
