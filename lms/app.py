@@ -28,6 +28,8 @@ from lms.lessons.controller import LessonController
 from lms.logs import RequestLog, configure_logging
 from lms.metrics import RequestMetrics, mark_started
 from lms.migrations import is_migrated
+from lms.oidc.controller import IdentityController, OidcController
+from lms.oidc.provider import Providers
 from lms.outline.controller import OutlineController
 from lms.passwords import Passwords
 from lms.profile.controller import ProfileController
@@ -81,6 +83,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     keys = KeyRing(settings)
     passwords = Passwords(settings)
     accounts = Accounts(settings, passwords, keys, verdicts, MailLimit(settings, accelerator))
+    providers = Providers(settings.oidc_providers)
     draining = Draining()
 
     async def provide_accounts() -> Accounts:
@@ -88,6 +91,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     async def provide_api_keys() -> KeyVerdicts:
         return api_keys
+
+    async def provide_providers() -> Providers:
+        return providers
 
     async def provide_settings() -> Settings:
         return settings
@@ -104,6 +110,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             yield
             gc.unfreeze()
             await api_keys.close()
+        await providers.close()
         await accelerator.close()
         passwords.close()
 
@@ -116,6 +123,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
                     RecoveryController,
                     ApiKeyController,
                     SecondFactorController,
+                    OidcController,
+                    IdentityController,
                     ProfileController,
                     ExportController,
                     ErasureController,
@@ -142,6 +151,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             "once": Provide(provide_once),
             "accounts": Provide(provide_accounts),
             "api_keys": Provide(provide_api_keys),
+            "providers": Provide(provide_providers),
             "settings": Provide(provide_settings),
         },
         middleware=[
@@ -171,7 +181,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     )
     # Outside of the router, so that unknown routes have all of this too.
     app.asgi_handler = RequestId(RequestLog(RequestMetrics(SecurityHeaders(app.asgi_handler, settings))))
-    app.state.accounts = accounts
+    app.state.accounts, app.state.providers = accounts, providers
     app.state.proof_life = timedelta(minutes=settings.proof_minutes)
     app.state.catalogue = KeptAnswers(settings.catalogue_seconds)
     return app

@@ -16,6 +16,7 @@ from lms.audit.documents import AuditDetails, AuditEntry, AuditKey
 from lms.certificates.documents import Certificate, CertificatePdf
 from lms.courses.documents import Course, CourseStats
 from lms.enrollments.documents import Enrollment
+from lms.oidc.documents import Identity, OidcCode, OidcStart
 from lms.outbox.documents import Event
 from lms.recovery.documents import MailedLink
 from lms.second_factor.documents import SignInChallenge
@@ -34,6 +35,9 @@ DOCUMENTS: list[type[Document]] = [
     MailedLink,
     Invitation,
     SignInChallenge,
+    Identity,
+    OidcStart,
+    OidcCode,
     Course,
     CourseStats,
     Enrollment,

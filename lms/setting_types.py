@@ -1,11 +1,21 @@
 """What the value of a setting may be."""
 
 import base64
-from ipaddress import ip_network
+import json
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_settings import NoDecode
 
 from lms.keys import SEED_BYTES
@@ -74,6 +84,69 @@ def _decode_seed(text: str) -> bytes:
         return b""
 
 
+def is_loopback(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_issuer(value: str) -> str:
+    """As it is written: a provider's own documents must name it in the same letters."""
+    parts = urlsplit(value)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts))
+    if not secure or not parts.hostname or "@" in parts.netloc or "?" in value or "#" in value:
+        raise ValueError("must be an https address such as https://id.school.example/realms/school")
+    return value
+
+
+def _check_scopes(scopes: list[str]) -> list[str]:
+    if "openid" not in scopes:
+        raise ValueError("must have openid among them")
+    return scopes
+
+
+class OidcProvider(BaseModel):
+    """One of `LMS_OIDC_PROVIDERS`. Without a secret it is one for public clients, which have PKCE alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(?:-[a-z0-9]+)*$", max_length=40)]
+    title: Annotated[str, Field(min_length=1, max_length=80)]
+    issuer: Annotated[str, AfterValidator(_check_issuer)]
+    client_id: Annotated[str, Field(min_length=1, max_length=255)]
+    client_secret: SecretStr = SecretStr("")
+    scopes: Annotated[
+        list[Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]+$")]], AfterValidator(_check_scopes)
+    ] = [
+        "openid",
+        "email",
+        "profile",
+    ]
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.issuer}"
+
+
+def _read_providers(value: object) -> object:
+    """Every fault in one line, with its place; what was given may hold a secret, so it is in none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = _PROVIDERS.validate_python(json.loads(value)) if value.strip() else []
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+        raise ValueError("; ".join(faults)) from None
+    except (ValueError, RecursionError):
+        raise ValueError("must be a JSON list of providers") from None
+    if len({one.name for one in found}) < len(found):
+        raise ValueError("two providers have the same name")
+    return found
+
+
+_PROVIDERS = TypeAdapter(list[OidcProvider])
+
 MongodbUrl = Annotated[str, AfterValidator(_check_mongodb_url)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 List = Annotated[list[str], NoDecode, BeforeValidator(_split)]
@@ -84,3 +157,4 @@ Keys = Annotated[SecretStr, AfterValidator(_check_keys)]
 Url = Annotated[str, AfterValidator(_check_http_url)]
 Rate = Annotated[str, AfterValidator(_check_rate)]
 TokenPath = Annotated[str, Field(pattern=r"^/.*\{token\}")]
+Providers = Annotated[list[OidcProvider], NoDecode, BeforeValidator(_read_providers)]

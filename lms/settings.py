@@ -16,7 +16,19 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lms.keys import new_seed
-from lms.setting_types import Keys, MongodbUrl, Networks, Origins, Rate, RedisUrl, Roles, TokenPath, Url, decode_seeds
+from lms.setting_types import (
+    Keys,
+    MongodbUrl,
+    Networks,
+    Origins,
+    Providers,
+    Rate,
+    RedisUrl,
+    Roles,
+    TokenPath,
+    Url,
+    decode_seeds,
+)
 
 SECRETS = ("secret_key", "password_pepper", "jwt_keys")
 """What production must be given and development makes for itself, once, in the data directory."""
@@ -103,11 +115,14 @@ class Settings(BaseSettings):
     require_verified: bool = Field(
         default=False, description="Whether people must verify their address before they can sign in."
     )
-    mfa_required_for: Roles = Field(
-        [], description="Roles that must have a second factor, comma separated; a school should name `admin`."
-    )
+    mfa_required_for: Roles = Field([], description="Roles that must have a second factor; a school names `admin`.")
     proof_minutes: Annotated[int, Field(ge=1, le=1440)] = Field(
         10, description="How long after proving who one is dangerous actions are allowed."
+    )
+    oidc_providers: Providers = Field(
+        [],
+        description="OpenID providers, a JSON list: `name`, `title`, `issuer`, `client_id`, `client_secret`, `scopes`.",
+        repr=False,
     )
     bcrypt_cost: Annotated[int, Field(ge=4, le=16)] = Field(12, description="log2 of bcrypt's rounds.")
     reset_link_minutes: Annotated[int, Field(ge=5, le=1440)] = Field(
@@ -185,6 +200,12 @@ class Settings(BaseSettings):
                 problems.append("LMS_PUBLIC_URL: production needs the https address that people reach this API at")
             if problems:
                 raise ValueError("\n".join(problems))
+        return self
+
+    @model_validator(mode="after")
+    def _check_providers(self) -> Self:
+        if self.oidc_providers and not self.public_url:
+            raise ValueError("LMS_OIDC_PROVIDERS: needs LMS_PUBLIC_URL, which providers send people back to")
         return self
 
     def _strong(self, name: str) -> bool:

@@ -180,6 +180,11 @@ def mail_token(settings: Settings, purpose: str, nonce: str) -> str:
     return _keyed(settings, f"mail\0{purpose}\0{nonce}")
 
 
+def derived_token(settings: Settings, purpose: str, secret: str) -> str:
+    """Another secret of the same life as `secret`, so that it need not be stored."""
+    return _keyed(settings, f"{purpose}\0{secret}")
+
+
 def new_nonce() -> str:
     """What makes one token unlike all others: 32 random bytes."""
     return secrets.token_urlsafe(32)

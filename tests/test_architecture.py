@@ -14,13 +14,15 @@ ROOT = Path(__file__).parents[1]
 # the command line is one kind. A new kind needs a place here, on purpose.
 ORDER = (
     # The ground, which knows nothing of ours but the version.
-    *("lms", "clock", "ids", "keys", "slugs", "numbers", "processes", "redaction", "redis_client", "letters"),
+    *("lms", "clock", "ids", "keys", "slugs", "numbers", "processes", "redaction", "redis_client", "letter", "letters"),
     *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence"),
     *("origin", "folding"),
     # What runs beneath every feature.
     *("logs", "metrics", "tokens", "passwords", "codes", "sealing", "mail", "embedded", "migrations"),
     # What a feature stores, decides and shows.
-    *("documents", "rules", "merging", "schemas", "page", "pdf"),
+    *("documents", "rules", "addresses", "merging", "schemas", "page", "pdf"),
+    # Others who are asked while a request waits.
+    *("fetching", "id_tokens", "provider"),
     # What every request goes through.
     *(
         "auth",
@@ -40,7 +42,8 @@ ORDER = (
     *("health", "metrics_route", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
     # What a feature does: later, as a read, in order, and where it is reached.
     *("audit", "chain", "jobs", "relay", "queries", "tasks", "reports"),
-    *("attempts", "delivery", "people", "registering", "challenges", "service", "proving", "listing", "controller"),
+    *("attempts", "delivery", "people", "registering", "challenges", "linking", "service", "proving"),
+    *("listing", "controller"),
     # Courses as code.
     *("faults", "files", "yaml_lines", "front_matter", "summary", "source", "checking", "fields", "plan"),
     *("native", "mdbook", "detect", "apply", "load", "show"),

@@ -17,6 +17,8 @@ def every_letter(text: str, link: str = LINK) -> list[Letter]:
     return [
         letters.welcome(text, text, link),
         letters.welcome(text, text, "https://school.example", link),
+        letters.welcome_from(text, text, text, link),
+        letters.identity_linked(text, text, text, link, taken_over=True),
         letters.verify_email(text, text, link, 48),
         letters.already_registered(text, text, link),
         letters.certificate_issued(text, text, text, "01J2JV-4Z1XF-S7RMT-RC3MQ-3YJJVT", link),

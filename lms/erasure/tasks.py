@@ -6,6 +6,7 @@ from uuid import UUID
 from beanie import Document
 
 from lms.accounts.documents import SignIn
+from lms.api_keys.documents import ApiKey
 from lms.audit.documents import AuditKey
 from lms.certificates.documents import Certificate, CertificatePdf
 from lms.clock import utc_now
@@ -13,6 +14,7 @@ from lms.courses.documents import Course
 from lms.courses.sequence import next_course_seq
 from lms.enrollments.documents import Enrollment
 from lms.enrollments.sequence import forget_student
+from lms.oidc.documents import Identity
 from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, job
 from lms.recovery.documents import MailedLink
@@ -23,8 +25,13 @@ ROWS, ENROLLMENTS, COURSES = 1_000, 50, 20
 """In one batch."""
 MOST_BATCHES = 20
 """Of each kind in one run of the job."""
-THEIRS: tuple[type[Document], ...] = (SignIn, MailedLink, IdempotencyRecord)
-"""What goes altogether, by its `user_id`."""
+THEIRS: tuple[tuple[type[Document], str], ...] = (
+    *((SignIn, "user_id"), (MailedLink, "user_id"), (IdempotencyRecord, "user_id")),
+    *((ApiKey, "owner_id"), (Identity, "user_id")),
+)
+"""What goes altogether, and the field that says whose it is.
+
+Codes and challenges of sign-ins end by themselves within minutes."""
 
 
 @job("erase_what_is_left")
@@ -33,7 +40,7 @@ async def erase_what_is_left(event: Event, _: JobContext) -> None:
     person = event.subject("user_id")
     await _drop_failed_events("user_id", [str(person)])
     await _drop_failed_events("student_id", [str(person)])
-    done = [await _delete_rows(document, person) for document in THEIRS]
+    done = [await _delete_rows(document, field, person) for document, field in THEIRS]
     await AuditKey.get_pymongo_collection().delete_one({"_id": person})
     await forget_student(person)
     done += [await _leave_courses(person), await _leave_enrollments(person)]
@@ -50,10 +57,10 @@ async def _drop_failed_events(name: str, ids: list[str]) -> None:
     await Event.get_pymongo_collection().delete_many(failed)
 
 
-async def _delete_rows(document: type[Document], person: UUID) -> bool:
+async def _delete_rows(document: type[Document], field: str, person: UUID) -> bool:
     rows = document.get_pymongo_collection()
     for _ in range(MOST_BATCHES):
-        ids = [row["_id"] async for row in rows.find({"user_id": person}, {"_id": 1}).limit(ROWS)]
+        ids = [row["_id"] async for row in rows.find({field: person}, {"_id": 1}).limit(ROWS)]
         if not ids:
             return True
         await rows.delete_many({"_id": {"$in": ids}})

@@ -54,7 +54,7 @@ def header_names(method: str, handler: HTTPRouteHandler, status: int) -> list[st
     wanted = {
         "ETag": tagged or changed,
         "Link": good and "paging" in handler.parsed_fn_signature.parameters,
-        "Location": status == 201,  # noqa: PLR2004 - Created
+        "Location": status in {201, 302},
         "RateLimit": is_limited(handler),
         "RateLimit-Policy": is_limited(handler),
         "Retry-After": status in {429, 503},

@@ -88,7 +88,7 @@ def _request_id(scope: HTTPScope) -> str:
 async def check_request(request: Request[Any, Any, Any]) -> None:
     """Refuse what the route does not know, and name everything that breaks its types."""
     handler = request.route_handler
-    if request.scope["query_string"] and not handler.opt.get("any_query"):
+    if not handler.opt.get("any_query") and (request.scope["query_string"] or _needs_query(request, handler)):
         _check_query(request, handler)
     if request.method == "POST" and "idempotency-key" in request.headers and not handler.opt.get("idempotent"):
         message = "This route keeps no answers; leave the header out."
@@ -107,6 +107,7 @@ class Parameter:
     name: str
     kind: Any
     repeated: bool
+    required: bool
 
     def errors(self, request: Request[Any, Any, Any]) -> list[FieldError]:
         values: list[str] = request.query_params.getall(self.name)
@@ -131,8 +132,19 @@ def _check_query(request: Request[Any, Any, Any], handler: HTTPRouteHandler) -> 
             hint = f"Known here: {', '.join(sorted(known))}." if known else "This route takes none."
             message = f"There is no such parameter. {hint}"
             errors.append(FieldError(code="unknown_parameter", message=message, parameter=name[:100]))
+    missing = [name for name, one in known.items() if one.required and name not in given]
+    message = "This parameter is required."
+    errors += [FieldError(code="required", message=message, parameter=name) for name in missing]
     if errors:
         raise Invalid(errors=errors)
+
+
+def _needs_query(request: Request[Any, Any, Any], handler: HTTPRouteHandler) -> bool:
+    """Whether the route cannot do without; worked out once."""
+    needs: bool | None = handler.opt.get("needs_query")
+    if needs is None:
+        needs = handler.opt["needs_query"] = any(one.required for one in _parameters(request, handler).values())
+    return needs
 
 
 def _parameters(request: Request[Any, Any, Any], handler: HTTPRouteHandler) -> dict[str, Parameter]:
@@ -146,7 +158,7 @@ def _parameters(request: Request[Any, Any, Any], handler: HTTPRouteHandler) -> d
         signatures += [one.provide.signature_model for batch in model.dependency_batches for one in batch]
         kinds = {name: kind for signature in signatures for name, kind in signature.__annotations__.items()}
         cached = {
-            one.field_alias: Parameter(one.field_alias, kinds[one.field_name], one.is_sequence)
+            one.field_alias: Parameter(one.field_alias, kinds[one.field_name], one.is_sequence, one.is_required)
             for one in model.expected_query_params
         }
         handler.opt["query_parameters"] = cached

@@ -41,6 +41,9 @@ WHOLE = frozenset(
         "audit_details",
         "audit_keys",
         "api_keys",
+        "identities",
+        "oidc_starts",
+        "oidc_codes",
     }
 )
 """Collections that stay on one shard."""
