@@ -18,6 +18,8 @@ from lms.clock import utc_now
 from lms.database import DOCUMENTS, connect
 from lms.mail import SCHEMES, Mailer
 from lms.migrations import SCHEMA_VERSION, schema_version, unlike
+from lms.oidc.provider import Provider, Providers
+from lms.oidc.rules import SignInFailed
 from lms.outbox.documents import BUCKETS
 from lms.redis_client import open_redis
 from lms.settings import Settings
@@ -47,7 +49,7 @@ async def examine(settings: Settings) -> list[Finding]:
         findings += await _database(database)
         if findings[-1].state != "fail":
             findings += await _inside(database)
-    return [*findings, await _queue(settings), await _mail(settings), _storage(settings)]
+    return [*findings, await _queue(settings), await _mail(settings), *await providers_of(settings), _storage(settings)]
 
 
 def _settings(settings: Settings) -> list[Finding]:
@@ -159,6 +161,25 @@ async def _mail(settings: Settings) -> Finding:
         remedy = "Start the mail server, or correct LMS_SMTP_URL. Until then mails wait in the outbox."
         return Finding("mail", "fail", f"the SMTP server does not answer ({type(error).__name__})", remedy)
     return Finding("mail", "ok", "the SMTP server answers")
+
+
+async def providers_of(settings: Settings) -> list[Finding]:
+    """Whether those that people sign in at can be reached from here, and are whom the settings take them for."""
+    providers = Providers(settings.oidc_providers)
+    try:
+        return [await _provider(providers.named(one.name)) for one in providers.all()]
+    finally:
+        await providers.close()
+
+
+async def _provider(provider: Provider) -> Finding:
+    name = provider.config.name
+    try:
+        await provider.metadata()
+    except SignInFailed as error:
+        remedy = "See that this machine reaches the issuer, and that LMS_OIDC_PROVIDERS has it letter for letter."
+        return Finding("sign-in", "fail", f"{name}: {error.reason}", remedy)
+    return Finding("sign-in", "ok", f"{name} answers")
 
 
 def _storage(settings: Settings) -> Finding:

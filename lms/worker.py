@@ -33,6 +33,7 @@ TASK_MODULES = (
     "lms.users.tasks",
     "lms.enrollments.tasks",
     "lms.second_factor.tasks",
+    "lms.oidc.tasks",
     "lms.certificates.tasks",
     "lms.audit.tasks",
     "lms.erasure.tasks",

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from litestar import Litestar
 from structlog.testing import capture_logs
 
 from lms.accounts.documents import User
+from lms.app import create_app
 from lms.oidc import provider as providing
 from lms.oidc.documents import Identity, OidcCode
+from lms.settings import Settings
+from tests.conftest import running
 from tests.oidc.browser import Browser, told
 from tests.oidc.rogue import CURVE, ED25519, KEYS, RSA, SHORT_RSA, STRANGERS, Rogue, http, jwk_of
 
@@ -230,13 +234,14 @@ ANSWERS = {
     "endless nesting": http(b'{"a":' + b"[" * 100_000),
     "compressed": http(b"\x1f\x8b", "200 OK", "Content-Encoding: gzip"),
 }
+REASONS = {"a redirect": "status 302", "an error": "status 400", "huge": "too large an answer"}
 
 
 @pytest.mark.parametrize("path", [TOKEN, JWKS])
 @pytest.mark.parametrize("answer", list(ANSWERS))
 async def test_what_is_no_answer_signs_nobody_in(browser: Browser, rogue: Rogue, path: str, answer: str) -> None:
     rogue.raw = {path: ANSWERS[answer]}
-    await refused(browser, rogue)
+    assert await refused(browser, rogue) == REASONS.get(answer, "no JSON object")
 
 
 @pytest.mark.parametrize("path", [TOKEN, JWKS])
@@ -354,3 +359,13 @@ async def test_a_provider_that_is_away_is_not_asked_by_everybody(browser: Browse
 
 def test_the_keys_of_this_file_are_what_they_say() -> None:
     assert (RSA.key_size, SHORT_RSA.key_size) == (2048, 1024)
+
+
+async def test_all_of_it_leaves_time_to_tell_the_app(school_settings: Settings, school: Litestar, rogue: Rogue) -> None:
+    own = school_settings.model_copy(update={"request_timeout_seconds": 1.0})
+    async with running(create_app(own)) as app, Browser.open(app) as browser:
+        rogue.silent = {DISCOVERY}
+        response = await browser.start("rogue")
+        assert response.headers["location"].endswith("#error=provider_unavailable&provider=rogue")
+        rogue.silent = {TOKEN}
+        assert await refused(browser, rogue, UNAVAILABLE) == "too slow"
