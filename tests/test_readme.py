@@ -13,11 +13,11 @@ import click
 import pypdfium2
 import pytest
 
-from lms.cli import api_keys, cli, courses, operating, people
+from lms.cli import api_keys, audit, cli, courses, operating, people
 from lms.embedded import free_port
 from lms.settings_table import as_markdown
 
-_REGISTERED = (api_keys, courses, operating, people)  # They bring the commands for operators.
+_REGISTERED = (api_keys, audit, courses, operating, people)  # They bring the commands for operators.
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

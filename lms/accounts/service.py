@@ -21,6 +21,7 @@ from lms.accounts.rules import (
     Refreshing,
     RefreshRefused,
     SessionNotFound,
+    UserNotFound,
     judge_refresh,
     normal_email,
 )
@@ -213,13 +214,19 @@ class Accounts:
         if not await self._end(mine, caller.id, Act.SIGNED_OUT, facts={"session_id": str(session_id)}):
             raise SessionNotFound
 
+    async def sign_out_person(self, user_id: UUID, by: UUID) -> None:
+        """End all sessions of somebody else. Raises `UserNotFound`."""
+        if await User.get(user_id) is None:
+            raise UserNotFound
+        await self._end({"user_id": user_id}, user_id, Act.ALL_SIGNED_OUT, actor=by)
+
     async def _end(
         self,
         which: Mapping[str, Any],
         user_id: UUID,
         act: Act,
         *,
-        actor: Other | None = None,
+        actor: UUID | Other | None = None,
         facts: Facts | None = None,
     ) -> list[UUID]:
         async def write(session: Session) -> list[UUID]:

@@ -11,7 +11,7 @@ from lms.api_keys.documents import OWNERS
 from lms.api_keys.rules import ApiKeyNotFound, TooManyApiKeys
 from lms.api_keys.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyRead
 from lms.api_keys.verdicts import KeyVerdicts
-from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
+from lms.auth import ANYONE_SIGNED_IN, CurrentUser, proved_recently, requires
 from lms.web.lists import CursorPage, Page, Paging, answer_list
 
 
@@ -21,7 +21,12 @@ class ApiKeyController(Controller):
     path = "/auth/api-keys"
     tags = ["api keys"]
 
-    @post("/", status_code=201, guards=[requires(*OWNERS)], opt={"errors": [TooManyApiKeys], "rate_limit": "writes"})
+    @post(
+        "/",
+        status_code=201,
+        guards=[requires(*OWNERS), proved_recently],
+        opt={"errors": [TooManyApiKeys], "rate_limit": "writes"},
+    )
     async def create_api_key(self, data: JSONBody[ApiKeyCreate], user: CurrentUser) -> Response[ApiKeyCreated]:
         """Make an API key: it acts as you, within its scopes. Its text is in this answer and nowhere else.
 

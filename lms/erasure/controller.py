@@ -8,7 +8,7 @@ from litestar.params import FromPath, QueryParameter
 from lms.accounts.documents import Role
 from lms.accounts.rules import LastAdmin, UserNotFound
 from lms.accounts.service import Accounts
-from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
+from lms.auth import ANYONE_SIGNED_IN, CurrentUser, proved_recently, requires
 from lms.erasure.rules import OwnsCourses
 from lms.erasure.service import erase
 from lms.errors import Unauthenticated
@@ -22,7 +22,7 @@ class ErasureController(Controller):
     path = "/users"
     tags = ["users"]
 
-    @delete("/me", guards=[requires(*ANYONE_SIGNED_IN)], opt={"errors": [OwnsCourses, LastAdmin]})
+    @delete("/me", guards=[requires(*ANYONE_SIGNED_IN), proved_recently], opt={"errors": [OwnsCourses, LastAdmin]})
     async def erase_me(self, user: CurrentUser, accounts: NamedDependency[Accounts], confirm: Confirmed) -> None:
         """Erase the caller: account, sessions, progress and all else that is theirs, for good.
 
@@ -36,7 +36,11 @@ class ErasureController(Controller):
             # Asked twice at once, and the other request was first.
             raise Unauthenticated from None
 
-    @delete("/{user_id:uuid}", guards=[requires(Role.ADMIN)], opt={"errors": [UserNotFound, OwnsCourses, LastAdmin]})
+    @delete(
+        "/{user_id:uuid}",
+        guards=[requires(Role.ADMIN), proved_recently],
+        opt={"errors": [UserNotFound, OwnsCourses, LastAdmin]},
+    )
     async def erase_user(
         self, user_id: FromPath[UUID], user: CurrentUser, accounts: NamedDependency[Accounts], confirm: Confirmed
     ) -> None:

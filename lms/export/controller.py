@@ -8,7 +8,7 @@ from litestar.response import Stream
 
 from lms.accounts.documents import Role
 from lms.accounts.rules import UserNotFound
-from lms.auth import ANYONE_SIGNED_IN, CurrentUser, requires
+from lms.auth import ANYONE_SIGNED_IN, CurrentUser, proved_recently, requires
 from lms.errors import Unauthenticated
 from lms.export.schemas import PersonExport
 from lms.export.service import export
@@ -22,7 +22,7 @@ class ExportController(Controller):
     path = "/users"
     tags = ["users"]
 
-    @get("/me/export", guards=[requires(*ANYONE_SIGNED_IN)], opt=STREAMED, responses=GIVEN)
+    @get("/me/export", guards=[requires(*ANYONE_SIGNED_IN), proved_recently], opt=STREAMED, responses=GIVEN)
     async def export_me(self, user: CurrentUser, settings: NamedDependency[Settings]) -> Stream:
         """Everything that is kept of the caller, as one JSON document that is written while it is read.
 
@@ -36,7 +36,7 @@ class ExportController(Controller):
 
     @get(
         "/{user_id:uuid}/export",
-        guards=[requires(Role.ADMIN)],
+        guards=[requires(Role.ADMIN), proved_recently],
         opt={**STREAMED, "errors": [UserNotFound]},
         responses=GIVEN,
     )

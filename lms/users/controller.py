@@ -8,8 +8,9 @@ from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, User
 from lms.accounts.rules import CommonPassword, LastAdmin, UserNotFound
+from lms.accounts.schemas import SignedOut
 from lms.accounts.service import Accounts
-from lms.auth import CurrentUser, requires
+from lms.auth import CurrentUser, proved_recently, requires
 from lms.enrollments.documents import EnrollmentStatus
 from lms.enrollments.queries import list_enrollments
 from lms.enrollments.schemas import EnrollmentSummary
@@ -61,7 +62,12 @@ class UserController(Controller):
         items, total, cursor = await queries.list_people(role, active, search, paging)
         return answer_list(request, paging, items, total, cursor)
 
-    @post("/", status_code=201, opt={"idempotent": True, "errors": [AddressTaken, CommonPassword]})
+    @post(
+        "/",
+        status_code=201,
+        guards=[proved_recently],
+        opt={"idempotent": True, "errors": [AddressTaken, CommonPassword]},
+    )
     async def create_user(
         self,
         data: JSONBody[PersonCreate],
@@ -87,7 +93,19 @@ class UserController(Controller):
             raise UserNotFound
         return Response(PersonRead.from_raw(raw), headers={"ETag": strong_tag(raw.get("rev", 0))})
 
-    @patch("/{user_id:uuid}", opt={"conditional": True, "errors": [UserNotFound, LastAdmin, OwnAccess]})
+    @post("/{user_id:uuid}/logout-all", status_code=200, opt={"errors": [UserNotFound]})
+    async def end_user_sessions(
+        self, user_id: FromPath[UUID], user: CurrentUser, accounts: NamedDependency[Accounts]
+    ) -> SignedOut:
+        """End all of a person's sessions, everywhere within a second. Who is to stay out is kept out by `active`."""
+        await accounts.sign_out_person(user_id, user.id)
+        return SignedOut()
+
+    @patch(
+        "/{user_id:uuid}",
+        guards=[proved_recently],
+        opt={"conditional": True, "errors": [UserNotFound, LastAdmin, OwnAccess]},
+    )
     async def update_user(
         self,
         request: Request[Any, Any, Any],
@@ -129,7 +147,12 @@ class UserController(Controller):
         items, total, cursor = await queries.list_invitations(paging)
         return answer_list(request, paging, items, total, cursor)
 
-    @post("/invitations", status_code=202, opt={"idempotent": True, "errors": [AddressTaken, InvitedTooOften]})
+    @post(
+        "/invitations",
+        status_code=202,
+        guards=[proved_recently],
+        opt={"idempotent": True, "errors": [AddressTaken, InvitedTooOften]},
+    )
     async def invite_user(
         self,
         data: JSONBody[InvitationCreate],

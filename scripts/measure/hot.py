@@ -221,6 +221,7 @@ NOT_HOT = {
             "POST /api/v1/users",
             "GET /api/v1/users/{}",
             "PATCH /api/v1/users/{}",
+            "POST /api/v1/users/{}/logout-all",
             "GET /api/v1/users/{}/enrollments",
             "GET /api/v1/users/invitations",
             "POST /api/v1/users/invitations",

@@ -10,10 +10,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.people import set_active
 from lms.accounts.service import Accounts
+from lms.api_keys.documents import Scope
 from lms.app import create_app
 from lms.clock import utc_now
 from lms.settings import Settings
 from lms.tokens import KeyRing
+from tests.api_keys.keys import a_key
+from tests.api_keys.keys import routes_of as handlers_of
 from tests.permissions.table import BODIES, CALLERS, OWN_CREDENTIALS, TABLE, expected
 from tests.permissions.world import School, a_school
 
@@ -114,3 +117,22 @@ async def test_with_what_is_worth_nothing(
         assert answer.status_code == as_a_visitor, (make.__name__, answer.text)
         if as_a_visitor == 401:
             assert 'error="invalid_token"' in answer.headers["www-authenticate"], make.__name__
+
+
+@pytest.mark.parametrize("key", TABLE)
+async def test_with_an_api_key_that_has_not_the_scope(
+    app: Litestar, accounts: Accounts, database: Database, key: str
+) -> None:
+    """Of an administrator, so that only the scope is missing. A route without one does not look at the key."""
+    (handler,) = [handler for method, path, handler in handlers_of(app) if f"{method} {path}" == key]
+    scope = handler.opt.get("scope")
+    looks_who_asks = {"user", "viewer"} & handler.parsed_fn_signature.parameters.keys()
+    school = await a_school(app, accounts, database)
+    _, text = await a_key(school.people["ada"], *(one for one in Scope if one is not scope))
+    answer = await school.ask(key, BODIES.get(key), text)
+    if scope is not None:
+        assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
+    elif looks_who_asks or expected(key)["visitor"] == 401:
+        assert (answer.status_code, answer.json()["code"]) == (403, "api_key_not_allowed")
+    else:
+        assert answer.status_code == expected(key)["visitor"], answer.text

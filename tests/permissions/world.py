@@ -10,13 +10,17 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import Role, User
 from lms.accounts.service import Accounts
+from lms.api_keys.documents import Scope
 from lms.clock import utc_now
+from lms.oidc.documents import Identity
 from lms.outbox.documents import Event
 from lms.users.documents import Invitation
 from tests.accounts.people import PASSWORD, a_person, sign_in
+from tests.api_keys.keys import a_key
 from tests.build import a_course
 from tests.certificates.issued import a_certificate
 from tests.conftest import open_client, token_for
+from tests.permissions.table import QUERIES
 
 ROLES = {
     "sam": Role.STUDENT,
@@ -42,7 +46,8 @@ class School:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with open_client(self.app, **headers) as client:
             url = f"http://lms.test{template.format_map(self.ids)}"
-            return await client.request(method, url, json=None if body is None else _filled(body, self.ids))
+            filled = None if body is None else _filled(body, self.ids)
+            return await client.request(method, url, params=QUERIES.get(key), json=filled)
 
 
 def _filled(value: Any, ids: dict[str, str]) -> Any:
@@ -76,6 +81,10 @@ async def a_school(app: Litestar, accounts: Accounts, database: AsyncDatabase[di
         invited_by=people["ada"].id,
         expires_at=utc_now() + timedelta(days=7),
     ).insert()
+    key, _ = await a_key(people["ivy"], Scope.COURSES_READ)
+    identity = await Identity(
+        user_id=people["sam"].id, issuer="https://id.example", subject="sam", provider="id"
+    ).insert()
     await Event.find_all().delete()
     ids = {
         "session_id": signed.family,
@@ -88,6 +97,9 @@ async def a_school(app: Litestar, accounts: Accounts, database: AsyncDatabase[di
         "certificate_id": str(certificate.id),
         "number": certificate.number,
         "name": "swagger-ui.css",
+        "key_id": str(key.id),
+        "identity_id": str(identity.id),
+        "provider": "unknown",
         "invitation_id": str(invitation.id),
         "user_id": str(people["stella"].id),
     }
