@@ -86,6 +86,9 @@ async def test_what_asks_who_one_is_and_names_no_scope_takes_no_key(
     for method, path, handler in routes_of(app):
         if scope_of(handler) is None and signs_in(handler) != "never":
             response = await ask(client, method, path_of(path, course), text)
+            if signs_in(handler) == "maybe" and code_of(response) == "validation_failed":
+                # Nobody has to sign in, so the body is read first; tests/permissions sends a good one.
+                continue
             assert (response.status_code, code_of(response)) == (403, "api_key_not_allowed"), (method, path)
             assert "www-authenticate" not in response.headers
             check_shape(response)

@@ -33,7 +33,14 @@ async def test_the_password_and_a_code_sign_in(
     assert asked.body["expires_in"] == 300
     assert asked.response.headers["cache-control"] == "no-store"
     signed = await finish(client, asked.body["challenge_token"], app_of_sam.code())
-    assert set(signed.body) == {"access_token", "token_type", "expires_in", "refresh_token", "user"}
+    assert set(signed.body) == {
+        "access_token",
+        "token_type",
+        "expires_in",
+        "refresh_token",
+        "refresh_expires_in",
+        "user",
+    }
     assert await me(client, signed) == 200
     again = await refresh(client, signed.refresh_token)
     assert await me(client, again) == 200

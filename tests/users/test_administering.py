@@ -14,6 +14,7 @@ from lms.outbox.documents import Event
 from lms.passwords import Passwords
 from lms.settings import Settings
 from tests.accounts.people import PASSWORD, a_person, me, refusal, sign_in
+from tests.audit.acts import append_all
 from tests.build import a_course, a_user
 from tests.commands import Commands
 from tests.conftest import ClientFor
@@ -306,3 +307,16 @@ async def test_a_password_nobody_knows_is_no_hole(admin: httpx.AsyncClient, sett
     for guess in ("", "None", NIA["email"], user.password_hash):
         assert not await passwords.check(guess, user.password_hash)
     passwords.close()
+
+
+async def test_an_administrator_ends_all_sessions_of_a_person(
+    client_for: ClientFor, ada: User, sam: User, stella: User, settings: Settings
+) -> None:
+    phone, laptop, other = await client_for(sam), await client_for(sam), await client_for(stella)
+    administrator = await client_for(ada)
+    assert (await administrator.post(f"/users/{sam.id}/logout-all")).json() == {"status": "signed_out"}
+    told = [(await one.get("/users/me")).status_code for one in (phone, laptop, other, administrator)]
+    assert told == [401, 401, 200, 200]
+    assert (await administrator.post(f"/users/{uuid4()}/logout-all")).status_code == 404
+    (entry,) = await append_all(settings)
+    assert (entry.act, entry.actor, entry.target_id) == (Act.ALL_SIGNED_OUT, str(ada.id), str(sam.id))
