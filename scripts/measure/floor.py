@@ -281,6 +281,7 @@ async def login(request: Call) -> Response[bytes]:
         "token_type": "Bearer",
         "expires_in": 900,
         "refresh_token": str(RefreshToken.make(Floor.settings, family, 0, nonce)),
+        "refresh_expires_in": 30 * 86_400,
         "user": {"id": user["_id"], **{n: user[n] for n in names}, "created_at": moment(user["created_at"])},
     }
     return answer(body)
