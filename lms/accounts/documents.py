@@ -95,6 +95,9 @@ class SignIn(BaseDocument):
         indexes = [
             IndexModel([("user_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="user"),
             IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
+            IndexModel(
+                [("ended_at", ASCENDING)], name="ended", partialFilterExpression={"ended_at": {"$type": "date"}}
+            ),
         ]
 
 

@@ -12,12 +12,14 @@ import msgspec
 import structlog
 from pymongo.errors import DuplicateKeyError
 
+from lms.audit import APPEND_JOB
 from lms.audit.documents import AuditDetails, AuditEntry
 from lms.outbox.documents import Event
 
 BEGINNING = "0" * 64
 """What the first entry has before it."""
 BATCH = 500
+MOST_COUNTED = 10_000
 
 logger = structlog.get_logger("lms.audit")
 
@@ -113,6 +115,12 @@ def _problems(
         yield "is not what was there once"
     if {who: digest(sealed) for who, sealed in details.items()} != row["sealed"]:
         yield "has other details than it was written with"
+
+
+async def count_waiting(since: datetime) -> int:
+    """Acts from before `since` that no worker has appended yet, counted to 10,000."""
+    wanted = {"todo": APPEND_JOB, "created_at": {"$lt": since}}
+    return await Event.get_pymongo_collection().count_documents(wanted, limit=MOST_COUNTED)
 
 
 async def _after(sequence: int) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import rich_click as click
 
@@ -45,27 +46,38 @@ def verify(expected: tuple[tuple[int, str], ...], as_json: bool) -> None:
     """
     faults, head = run(_verify(dict(expected), tell=not as_json))
     if as_json:
-        print_json({"head": head, "faults": faults.count, "first_faults": faults.first})
+        told = {"head": head, "faults": faults.count, "first_faults": faults.first, "waiting": faults.waiting}
+        print_json(told)
+    elif faults.waiting:
+        click.echo(
+            f"{faults.waiting} acts wait to be written down for more than a minute; is a worker running?", err=True
+        )
     elif not faults.count:
         click.echo(f"The audit log is whole. Its head is {head}")
     elif faults.count > MOST_SHOWN:
         click.echo(f"and {faults.count - MOST_SHOWN} more", err=True)
-    sys.exit(EXIT_FAILED if faults.count else 0)
+    sys.exit(EXIT_FAILED if faults.count or faults.waiting else 0)
 
 
 @dataclass(slots=True)
 class Faults:
-    """How many there are, and the first ones: a log that is all broken has as many as it has entries."""
+    """How many there are, and the first ones: a log that is all broken has as many as it has entries.
+
+    `waiting` are acts that are not in the log yet and should be.
+    """
 
     count: int = 0
+    waiting: int = 0
     first: list[dict[str, int | str]] = field(default_factory=list[dict[str, int | str]])
 
 
 async def _verify(expected: dict[int, str], *, tell: bool) -> tuple[Faults, str]:
-    from lms.audit.chain import Verified, verify
+    from lms.audit.chain import Verified, count_waiting, verify
+    from lms.clock import utc_now
 
     verified, faults = Verified(), Faults()
     async with open_database():
+        faults.waiting = await count_waiting(utc_now() - timedelta(minutes=1))
         async for one in verify(verified, expected):
             faults.count += 1
             if faults.count > MOST_SHOWN:

@@ -31,8 +31,9 @@ async def cleanup_expired_tokens(event: Event, context: JobContext) -> None:
     _ = event, context
     now = utc_now()
     expired = {"expires_at": {"$lt": now}}
-    ended = {"ended_at": {"$lt": now - KEPT_AFTER_END}}
-    await _delete(SignIn.get_pymongo_collection(), {"$or": [expired, ended]})
+    await _delete(SignIn.get_pymongo_collection(), expired)
+    # Asked for as the partial index has it.
+    await _delete(SignIn.get_pymongo_collection(), {"ended_at": {"$lt": now - KEPT_AFTER_END, "$type": "date"}})
     await _delete(MailedLink.get_pymongo_collection(), expired)
     await _delete(Invitation.get_pymongo_collection(), expired)
     await _delete(IdempotencyRecord.get_pymongo_collection(), expired)

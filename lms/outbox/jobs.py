@@ -40,7 +40,9 @@ class Retry:
 
     def delay(self, attempt: int) -> timedelta:
         """How long to wait after attempt number `attempt`, which counts from 1."""
-        return timedelta(seconds=min(self.first * self.factor ** (max(attempt, 1) - 1), self.longest))
+        # Later ones are at the longest delay anyway, and the power would leave a float's range.
+        doublings = min(max(attempt, 1) - 1, 64)
+        return timedelta(seconds=min(self.first * self.factor**doublings, self.longest))
 
 
 @dataclass(frozen=True, slots=True)

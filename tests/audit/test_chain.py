@@ -7,10 +7,11 @@ from uuid import uuid4
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from lms.audit import chain
+from lms.audit import APPEND_JOB, chain
 from lms.audit.chain import BEGINNING, Verified, append, hash_of, verify
 from lms.audit.documents import Act, AuditDetails, AuditEntry, AuditKey
 from lms.outbox.documents import Event
+from lms.outbox.jobs import JOBS
 from lms.settings import Settings
 from lms.transactions import Session, in_transaction
 from tests.audit.acts import act, append_all, raw_entries
@@ -177,3 +178,9 @@ async def test_nothing_that_tells_of_a_person_is_stored_in_the_open(database: Da
     everything = [waiting, await raw_entries(), await AuditDetails.get_pymongo_collection().find().to_list()]
     for text in ("sam@school", "192.0.2.7"):
         assert text not in repr(everything)
+
+
+async def test_appending_is_tried_again_for_ever(database: Database) -> None:
+    retry = JOBS[APPEND_JOB].retry
+    assert retry.attempts > 100_000_000
+    assert retry.delay(100_000).total_seconds() == 300
