@@ -175,13 +175,17 @@ async def set_status(
 async def delete_course(caller: Caller, course_id: UUID, tags: list[str] | None) -> None:
     """Delete what nobody ever enrolled in. Raises `CourseHasEnrollments`.
 
-    An enrolment at the same time is in its way by `has_enrollments`: the one that comes second finds the other.
+    An enrolment at the same time is in its way by `has_enrollments`: the first one writes it, so that the one that
+    comes second finds the other. Later ones only read it, so once set it refuses for good, even where all who ever
+    enrolled were erased and none is left to count.
     """
+    shown = {**queries.RIGHTS, "has_enrollments": 1}
 
     async def delete(session: Session) -> None:
-        found = await editable_course(caller, course_id, queries.RIGHTS, session)
+        found = await editable_course(caller, course_id, shown, session)
         _check_course_seen(found, tags)
-        if count := await count_enrollments(course_id, session):
+        count = await count_enrollments(course_id, session)
+        if found.get("has_enrollments") or count:
             raise CourseHasEnrollments(count)
         await Course.get_pymongo_collection().delete_one({"_id": course_id}, session=session)
         await CourseStats.get_pymongo_collection().delete_one({"_id": course_id}, session=session)

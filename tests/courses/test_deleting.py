@@ -110,3 +110,24 @@ async def test_an_enrolment_in_the_making_holds_a_deletion_off(
         assert not done
         await session.commit_transaction()
     assert (await deleting).json()["code"] == "course_has_enrollments"
+
+
+async def test_a_course_whose_students_were_all_erased_stays(client_for: ClientFor, ivy: User, course: Course) -> None:
+    """Who enrols now only reads the mark, so a deletion that went by the count alone would not see them."""
+    await course.set({"has_enrollments": True})
+    answer = await (await client_for(ivy)).delete(f"/courses/{course.id}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "course_has_enrollments")
+    assert (answer.json()["count"], await Course.get(course.id)) == (0, course)
+
+
+async def test_no_enrolment_outlives_a_course_that_is_marked_already(
+    client_for: ClientFor, ivy: User, sam: User, course: Course
+) -> None:
+    await course.set({"has_enrollments": True})
+    author = await client_for(ivy)
+    async with client().start_session() as session:
+        await session.start_transaction()
+        await service.enroll(Caller(id=sam.id, role=sam.role, session_id=sam.id), course.id, session)
+        assert (await author.delete(f"/courses/{course.id}")).status_code == 409
+        await session.commit_transaction()
+    assert await Course.find_all().count() == await Enrollment.find_all().count() == 1
