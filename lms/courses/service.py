@@ -36,6 +36,7 @@ from lms.courses.schemas import CourseCreate, CourseUpdate
 from lms.courses.sequence import next_course_seq
 from lms.courses.slugs import slug_of
 from lms.enrollments.queries import count_enrollments, is_enrolled
+from lms.enrollments.tasks import emit_course_published
 from lms.ids import new_short_id
 from lms.transactions import Session, in_transaction
 from lms.web.etags import RevisionMismatch, seen_revision, strong_tag
@@ -169,7 +170,10 @@ async def set_status(
         check_publishable(lessons, await queries.empty_lessons(course_id, session))
         changes["published_at"] = utc_now()
     wanted = {"_id": course_id, "status": {"$ne": status.value}}
-    return await write_course(wanted, {"$set": changes, "$inc": {"rev": 1}}, session) or found
+    updated = await write_course(wanted, {"$set": changes, "$inc": {"rev": 1}}, session)
+    if updated is not None and status is CourseStatus.PUBLISHED and updated.get("has_enrollments"):
+        await emit_course_published(course_id, session)
+    return updated or found
 
 
 async def delete_course(caller: Caller, course_id: UUID, tags: list[str] | None) -> None:

@@ -66,7 +66,7 @@ class Enrollment(BaseDocument):
         name = "enrollments"
         indexes = [
             IndexModel([("student_id", ASCENDING), ("course_id", ASCENDING)], name="student_course", unique=True),
-            IndexModel([("course_id", ASCENDING), ("status", ASCENDING)], name="course_status"),
+            IndexModel([("course_id", ASCENDING), ("status", ASCENDING), ("_id", ASCENDING)], name="course_status"),
             IndexModel(
                 [("student_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="student_created"
             ),

@@ -3,7 +3,7 @@
 Everything a client sent goes in through `$literal`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lms.enrollments.documents import EnrollmentStatus
@@ -36,16 +36,46 @@ def merge_pipeline(lesson_id: str, report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def release_pipeline(lesson_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """The update for an unfinished enrolment whose course has these lessons no more: all is kept, they do not count."""
+def touched_by_release(lesson_ids: Sequence[str], pins: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The filters of the unfinished enrolments that `release_pipeline` has something to do in; any of them."""
+    pinned = [{f"progress.{lesson_id}.required": True} for lesson_id in lesson_ids]
+    return pinned + ([{"$expr": {"$not": [_has_pins()]}}] if pins else [])
+
+
+def release_pipeline(lesson_ids: Sequence[str], pins: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The update for an unfinished enrolment whose course has these lessons no more: all is kept, they do not count.
+
+    Where nothing is left that counts, `pins` do, the lessons that are required today: their entries stay as they are.
+    """
     goes = {"$and": ["$$one.v.required", {"$in": ["$$one.k", {"$literal": [*lesson_ids]}]}]}
-    optional = {"$mergeObjects": ["$$one.v", {"required": False}]}
-    entry = {"k": "$$one.k", "v": {"$cond": [goes, optional, "$$one.v"]}}
-    entries = {"$map": {"input": {"$objectToArray": "$progress"}, "as": "one", "in": entry}}
     return [
-        {"$set": {"progress": {"$arrayToObject": entries}, "changed_at": "$$NOW"}},
+        {"$set": {"progress": _with_required("$progress", goes, required=False), "changed_at": "$$NOW"}},
+        {"$set": {"progress": {"$cond": [_has_pins(), "$progress", _repinned(pins)]}}},
         {"$set": {"percent": _percent()}},
     ]
+
+
+def _with_required(progress: Expression, which: Expression, *, required: bool) -> Expression:
+    """The map with `required` set in the entries `$$one` that `which` is true of."""
+    entry = {"$mergeObjects": ["$$one.v", {"required": required}]}
+    one = {"k": "$$one.k", "v": {"$cond": [which, entry, "$$one.v"]}}
+    return {"$arrayToObject": {"$map": {"input": {"$objectToArray": progress}, "as": "one", "in": one}}}
+
+
+def _has_pins() -> Expression:
+    required = {"$map": {"input": {"$objectToArray": "$progress"}, "as": "one", "in": "$$one.v.required"}}
+    return {"$anyElementTrue": [required]}
+
+
+def _repinned(pins: Mapping[str, Any]) -> Expression:
+    """The map with `pins` required; those that are new in it are of the current epoch."""
+    epochs = {"$map": {"input": {"$objectToArray": "$progress"}, "as": "one", "in": "$$one.v.epoch"}}
+    current = {"epoch": {"$ifNull": [{"$max": epochs}, 0]}}
+    one = {"k": "$$one.k", "v": {"$mergeObjects": ["$$one.v", current]}}
+    given = {"$literal": [{"k": lesson_id, "v": entry} for lesson_id, entry in pins.items()]}
+    fresh = {"$arrayToObject": {"$map": {"input": given, "as": "one", "in": one}}}
+    pinned = {"$in": ["$$one.k", {"$literal": [*pins]}]}
+    return _with_required({"$mergeObjects": [fresh, "$progress"]}, pinned, required=True)
 
 
 def _changes(entry: str, report: Report) -> dict[str, Expression]:

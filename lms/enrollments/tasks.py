@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import pymongo
-
 from lms.certificates.tasks import generate_certificate
 from lms.clock import utc_now
+from lms.courses import queries as courses
 from lms.enrollments.documents import Enrollment, EnrollmentStatus
-from lms.enrollments.merging import release_pipeline
+from lms.enrollments.merging import release_pipeline, touched_by_release
+from lms.enrollments.rules import pins_of
 from lms.enrollments.sequence import next_student_seq
 from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, job
@@ -25,7 +25,9 @@ SHARE = 0.5
 LESSONS_PER_EVENT = 50
 LATE_ENROLLMENTS = timedelta(minutes=5)
 """An enrolment that was under way when the lesson went may still pin it; none is under way for that long."""
-UNFINISHED = {"$nin": [EnrollmentStatus.COMPLETED.value, EnrollmentStatus.DROPPED.value]}
+OVER = {EnrollmentStatus.COMPLETED, EnrollmentStatus.DROPPED}
+UNFINISHED = [status.value for status in EnrollmentStatus if status not in OVER]
+"""Named one by one, because the index has the enrolments of each status in the order of their ids."""
 
 
 async def complete(enrollment_id: UUID, student_id: UUID) -> dict[str, Any]:
@@ -65,46 +67,58 @@ async def emit_lessons_deleted(course_id: UUID, lesson_ids: Sequence[str], sessi
             await Event.emit_for(due, session, "lessons.deleted", jobs, **data)
 
 
+async def emit_course_published(course_id: UUID, session: Session) -> None:
+    """In the transaction that publishes it: who lost every pin while nothing was required gets today's."""
+    await Event.emit(session, "course.published", [release_deleted_lessons.name], course_id=str(course_id))
+
+
 @job("release_deleted_lessons")
 async def release_deleted_lessons(event: Event, context: JobContext) -> None:
     """Take deleted lessons out of what enrolments are judged by, and complete those who are done without them.
 
-    What was recorded of the lessons stays. Every batch stands for itself and is not found again, so that whoever
-    takes over after a crash goes on where it ended. A large course takes several runs, each shorter than a job may be.
+    What was recorded of the lessons stays. Who would have nothing left to do gets the lessons that are required today,
+    or could never finish; where there is none, the next time that the course is published.
+
+    One way through the unfinished enrolments by their ids, and a batch that was done before changes nothing: whoever
+    takes over after a crash goes on where this run began. A large course takes several runs, each shorter than a job
+    may be, and the event keeps how far they came.
     """
-    course_id, lesson_ids = event.subject("course_id"), str(event.data["lesson_ids"]).split()
+    course_id, lesson_ids = event.subject("course_id"), str(event.data.get("lesson_ids", "")).split()
+    after = event.subject("after") if "after" in event.data else None
     until = time.monotonic() + context.settings.job_timeout_seconds * SHARE
-    # What is done already is passed over once in each run, for which one operation's time-out may be too short.
-    with pymongo.timeout(context.settings.job_timeout_seconds):
-        for step in (release_some, complete_some):
-            while await step(course_id, lesson_ids):
-                if time.monotonic() > until:
-                    await _go_on_later(event)
-                    return
+    while (after := await release_some(course_id, lesson_ids, after)) is not None:
+        if time.monotonic() > until:
+            await _go_on_later(event, after)
+            return
 
 
-async def release_some(course_id: UUID, lesson_ids: Sequence[str]) -> bool:
-    """One batch of those that pin one of the lessons; False where there is none left."""
+async def release_some(course_id: UUID, lesson_ids: Sequence[str], after: UUID | None) -> UUID | None:
+    """One batch of those behind `after`: the id that it came to, None where there is nobody left.
+
+    The batch is chosen by the index alone, so that it costs the same wherever it lies in however large a course.
+    """
     enrollments = Enrollment.get_pymongo_collection()
-    pins = [{f"progress.{lesson_id}.required": True} for lesson_id in lesson_ids]
-    wanted = {"course_id": course_id, "status": UNFINISHED, "$or": pins}
-    rows = await enrollments.find(wanted, {"student_id": 1}).limit(BATCH).to_list()
+    wanted = {"course_id": course_id, "status": {"$in": UNFINISHED}} | ({"_id": {"$gt": after}} if after else {})
+    found = enrollments.find(wanted, {"student_id": 1}).sort("_id").limit(BATCH).hint("course_status")
+    rows = await found.to_list()
+    if not rows:
+        return None
     these = {"_id": {"$in": [row["_id"] for row in rows]}, "student_id": {"$in": [row["student_id"] for row in rows]}}
-    if rows:
-        await enrollments.update_many({**these, "status": UNFINISHED}, release_pipeline(lesson_ids))
-    return bool(rows)
+    # Read anew for each batch: a lesson that goes meanwhile is pinned for moments only, and has its own late event.
+    course = await courses.course(course_id, courses.PINS)
+    pins = pins_of(course["lessons"]) if course else {}
+    if touched := touched_by_release(lesson_ids, pins):
+        await enrollments.update_many(
+            {**these, "status": {"$in": UNFINISHED}, "$or": touched}, release_pipeline(lesson_ids, pins)
+        )
+    done = {**these, "status": EnrollmentStatus.ACTIVE.value, "percent": 100}
+    finished = await enrollments.find(done, {"student_id": 1}).to_list()
+    for start in range(0, len(finished), AT_ONCE):
+        await asyncio.gather(*(complete(row["_id"], row["student_id"]) for row in finished[start : start + AT_ONCE]))
+    return rows[-1]["_id"]
 
 
-async def complete_some(course_id: UUID, _: Sequence[str]) -> bool:
-    """One batch of those who have done everything; False where there is none left."""
-    done = {"course_id": course_id, "status": EnrollmentStatus.ACTIVE.value, "percent": 100}
-    rows = await Enrollment.get_pymongo_collection().find(done, {"student_id": 1}).limit(BATCH).to_list()
-    for start in range(0, len(rows), AT_ONCE):
-        await asyncio.gather(*(complete(row["_id"], row["student_id"]) for row in rows[start : start + AT_ONCE]))
-    return bool(rows)
-
-
-async def _go_on_later(event: Event) -> None:
-    """Become due again with all attempts: this run came to its end, it did not fail."""
-    name = release_deleted_lessons.name
-    await in_transaction(lambda session: event.follow(session, name, event.kind, [name], **event.data))
+async def _go_on_later(event: Event, after: UUID) -> None:
+    """Become due again behind `after`, with all attempts: this run came to its end, it did not fail."""
+    name, data = release_deleted_lessons.name, {**event.data, "after": str(after)}
+    await in_transaction(lambda session: event.follow(session, name, event.kind, [name], **data))
