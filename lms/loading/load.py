@@ -195,6 +195,9 @@ def _refusal(course: CourseReport, owner: UUID | Refusal | None, options: LoadOp
         except CourseNotPublishable:
             message = "A course that is published needs a required lesson; load it without --publish."
             return Refusal(code="course_not_publishable", message=message)
+    if course.plan is not None and course.plan.action is Action.UPDATE and course.plan.is_left_without_required:
+        message = "This would leave a published course without a required lesson; require one, or unpublish it first."
+        return Refusal(code="last_required_lesson", message=message)
     edited = course.plan.edited if course.plan is not None else []
     if not edited or options.overwrite_edits:
         return None

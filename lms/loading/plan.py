@@ -9,7 +9,7 @@ from uuid import UUID
 import bson
 import msgspec
 
-from lms.courses.rules import MAX_COURSE_BYTES
+from lms.courses.rules import MAX_COURSE_BYTES, is_open
 from lms.loading.faults import Faults
 from lms.loading.fields import HEAD, LESSON, MODULE, canonical, hash_of, head_fields, lesson_fields, module_fields
 from lms.loading.source import SourceCourse, SourceLesson, SourceModule
@@ -49,12 +49,17 @@ class Item(msgspec.Struct, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """The stored course as the plan saw it; applying demands that it still is so."""
+    """The stored course as the plan saw it; applying demands that it still is so, by its revisions.
+
+    `keeps_required`: of the lessons that the load leaves alone one is required.
+    """
 
     id: UUID
     rev: int
     outline_rev: int
     updated_at: datetime
+    is_published: bool
+    keeps_required: bool
 
 
 class CoursePlan(msgspec.Struct, kw_only=True):
@@ -80,6 +85,13 @@ class CoursePlan(msgspec.Struct, kw_only=True):
         return (["the course itself"] if self.head_edited else []) + [
             f"{item.kind} {item.title}" for item in self.items if item.edited
         ]
+
+    @property
+    def is_left_without_required(self) -> bool:
+        """Whether a course that is open would have no required lesson afterwards, so that nobody could complete it."""
+        if self.seen is None or not self.seen.is_published or self.seen.keeps_required:
+            return False
+        return not any(item.kind == "lesson" and item.fields.get("required") for item in self.items)
 
     def of(self, kind: str, action: Action) -> list[Item]:
         return [item for item in self.items if item.kind == kind and item.action is action]
@@ -117,8 +129,14 @@ def plan_course(course: SourceCourse, stored: Mapping[str, Any] | None, slug: st
 
 def _compare(plan: CoursePlan, stored: Mapping[str, Any], loaded: Mapping[str, Any]) -> None:
     """A course whose fields agree is still written once where the record of what was loaded does not."""
+    written = {item.id for item in plan.items if item.fields}
     plan.seen = Seen(
-        id=stored["_id"], rev=stored["rev"], outline_rev=stored["outline_rev"], updated_at=stored["updated_at"]
+        id=stored["_id"],
+        rev=stored["rev"],
+        outline_rev=stored["outline_rev"],
+        updated_at=stored["updated_at"],
+        is_published=is_open(stored),
+        keeps_required=any(one["required"] for one in stored["lessons"] if one["id"] not in written),
     )
     plan.is_remembered = loaded.get("hash") == plan.head_hash and loaded.get("lessons") == plan.hashes
     changed = plan.changes or any(item.action in (Action.CREATE, Action.UPDATE) for item in plan.items)

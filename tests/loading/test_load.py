@@ -4,6 +4,7 @@ import pytest
 
 from lms.accounts.documents import Role, User
 from lms.courses.documents import Course, CourseStatus
+from lms.loading.apply import ChangedSincePlan, apply
 from lms.loading.load import FAULTY, OK, REFUSED, CourseReport, LoadOptions, load
 from lms.loading.plan import Action
 from tests.build import a_course, a_user
@@ -256,3 +257,56 @@ async def test_a_course_that_nobody_could_complete_is_not_published(school: Scho
     assert (report.exit_code, codes(report.courses)) == (REFUSED, ["course_not_publishable"])
     assert await Course.count() == 0
     assert (await school.load("tides")).exit_code == OK
+
+
+def all_optional(school: School) -> None:
+    for name in [one for one in school.files if one.startswith("tides/") and one.endswith(".md")]:
+        school.files[name] = "---\nrequired: false\n---\nRead this.\n"
+
+
+async def test_a_published_course_keeps_a_required_lesson(school: School) -> None:
+    await school.load("tides", publish=True)
+    before = await only_course()
+    all_optional(school)
+    for dry_run in (True, False):
+        report = await school.load("tides", dry_run=dry_run, overwrite_edits=True)
+        assert (report.exit_code, codes(report.courses)) == (REFUSED, ["last_required_lesson"])
+    assert await only_course() == before
+    school.files[SALT] = "# Salt\n\nOther.\n"
+    assert (await school.load("tides")).exit_code == OK
+    assert [lesson.required for lesson in (await only_course()).lessons] == [False, False, True]
+
+
+@pytest.mark.parametrize("status", [CourseStatus.DRAFT, CourseStatus.ARCHIVED])
+async def test_a_course_that_is_not_open_may_lose_its_last_required_lesson(
+    school: School, status: CourseStatus
+) -> None:
+    await school.load("tides")
+    await (await only_course()).set({"status": status})
+    all_optional(school)
+    assert (await school.load("tides")).exit_code == OK
+    assert not any(lesson.required for lesson in (await only_course()).lessons)
+
+
+async def test_a_required_lesson_that_the_load_leaves_alone_is_enough(school: School) -> None:
+    """It is no longer in the source, and stays."""
+    await school.load("tides", publish=True)
+    all_optional(school)
+    del school.files[SALT]
+    assert (await school.load("tides")).exit_code == OK
+    assert [lesson.required for lesson in (await only_course()).lessons] == [False, False, True]
+
+
+async def test_who_publishes_after_the_plan_is_not_left_without_a_required_lesson(
+    school: School,
+) -> None:
+    """The plan judged a draft; publishing raises the revision, by which the load finds the course changed."""
+    await school.load("tides")
+    all_optional(school)
+    planned = (await school.load("tides", dry_run=True)).courses[0].plan
+    assert planned is not None
+    course = await only_course()
+    await course.set({"status": CourseStatus.PUBLISHED, "rev": course.rev + 1})
+    with pytest.raises(ChangedSincePlan):
+        await apply(planned, instructor_id=None, publish=False)
+    assert all(lesson.required for lesson in (await only_course()).lessons)

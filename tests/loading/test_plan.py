@@ -47,6 +47,7 @@ def stored_by(plan: CoursePlan) -> Stored:
         **plan.head,
         "_id": UUID(int=1),
         "rev": 1,
+        "status": "draft",
         "outline_rev": 1,
         "updated_at": NOW,
         "modules": items["module"],
@@ -173,7 +174,8 @@ def test_what_the_source_no_longer_has_is_missing_and_keeps_its_hash(folder: Fol
 def test_lessons_and_modules_of_the_app_are_left_alone_and_their_slugs_avoided(folder: Folder, stored: Stored) -> None:
     module = {"id": "own-module", "title": "Ours", "parent_id": None, "order": 2, "source_id": None}
     stored["modules"].append(module)
-    stored["lessons"].append({"id": "own-lesson", "slug": "sand", "title": "Sand", "module_id": "own-module"})
+    lesson = {"id": "own-lesson", "slug": "sand", "title": "Sand", "module_id": "own-module", "required": True}
+    stored["lessons"].append(lesson)
     folder.files["02-shore/02-sand.md"] = "# Sand\n"
     plan = folder.plan(stored)
     assert actions(plan) == {"shore/sand": "create"}
@@ -263,7 +265,7 @@ def test_a_course_that_no_document_can_hold_is_a_fault_that_names_the_largest_le
 
 
 def test_what_stays_stored_counts_too(folder: Folder, stored: Stored) -> None:
-    own = {"id": "own", "slug": "own", "title": "Own", "module_id": "m", "content": "x" * 11_000_000}
+    own = {"id": "own", "slug": "own", "title": "Own", "module_id": "m", "required": True, "content": "x" * 11_000_000}
     stored["lessons"].append(own)
     folder.files["02-shore/02-sand.md"] = "x" * 1_800_000
     folder.plan(stored)

@@ -51,6 +51,7 @@ def stored_by(plan: CoursePlan) -> dict[str, Any]:
         **arrays,
         "_id": UUID(int=1),
         "rev": 1,
+        "status": "draft",
         "outline_rev": 1,
         "updated_at": NOW,
         "loaded": loaded,
