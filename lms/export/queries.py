@@ -1,6 +1,7 @@
 """The reads of an export: a batch at a time, each found behind the last row of the one before."""
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -29,8 +30,8 @@ from lms.together import by_id
 from lms.web.lists import Sort
 
 BATCH = 100
-ENROLLMENTS = 20
-"""With their progress they are large: 20 KB as a rule, 4 MB at most."""
+TOGETHER = 256 * 1024
+"""Octets of enrolments that are read at once: with their progress they are 20 KB as a rule, 4 MB at most."""
 NOT_SHOWN = ("operator", "system", "nobody")
 
 BY_COURSE = Sort((("course_id", 1),), index="student_course")
@@ -74,14 +75,35 @@ async def courses(person: UUID, _: Settings) -> Batches:
 
 
 async def enrollments(person: UUID, _: Settings) -> Batches:
-    titles = {"title": 1}
-    async for rows in _batches(Enrollment.get_pymongo_collection(), {"student_id": person}, BY_COURSE, ENROLLMENTS):
-        heads = await by_id(Course.get_pymongo_collection(), [row["course_id"] for row in rows], titles)
-        yield [_enrollment(row, heads.get(row["course_id"], {}).get("title")) for row in rows]
+    """Which there are and how large first; then as few at a time as fit together, a large one by itself."""
+    collection, sized = Enrollment.get_pymongo_collection(), {"course_id": 1, "size": {"$bsonSize": "$$ROOT"}}
+    async for rows in _batches(collection, {"student_id": person}, BY_COURSE, projection=sized):
+        heads = await by_id(Course.get_pymongo_collection(), [row["course_id"] for row in rows], {"title": 1})
+        for ids in _fitting(rows):
+            # Who was erased meanwhile has none of them any more.
+            found = await collection.find({"student_id": person, "_id": {"$in": ids}}).sort("course_id", 1).to_list()
+            for row in found:
+                yield [await _enrollment(row, heads.get(row["course_id"], {}).get("title"))]
 
 
-def _enrollment(row: Mapping[str, Any], title: str | None) -> ExportedEnrollment:
-    progress = {lesson_id: _lesson(entry) for lesson_id, entry in row["progress"].items()}
+def _fitting(rows: Rows) -> Iterator[list[UUID]]:
+    ids: list[UUID] = []
+    total = 0
+    for row in rows:
+        if ids and total + row["size"] > TOGETHER:
+            yield ids
+            ids, total = [], 0
+        ids.append(row["_id"])
+        total += row["size"]
+    yield ids
+
+
+async def _enrollment(row: Mapping[str, Any], title: str | None) -> ExportedEnrollment:
+    progress: dict[str, ExportedLesson] = {}
+    for lesson_id, entry in row["progress"].items():
+        progress[lesson_id] = _lesson(entry)
+        # Thousands of lessons, or much data in them, must not hold up other requests.
+        await asyncio.sleep(0)
     return ExportedEnrollment.from_raw(row, course_title=title, progress=progress)
 
 

@@ -219,6 +219,35 @@ async def test_many_enrolments_are_held_a_few_at_a_time(
     assert peak < 2_000_000
 
 
+async def test_large_enrolments_are_held_one_at_a_time(database: Database, settings: Settings, sam: User) -> None:
+    """Twelve of 3 MB each take no more memory than one."""
+    entry = {
+        "state": 1,
+        "furthest": 0,
+        "position": 0,
+        "stamp": None,
+        "data_stamp": None,
+        "watched": [],
+        "first_completed_at": None,
+        "required": True,
+        "epoch": 0,
+        "length": 60,
+    }
+    one = Enrollment(student_id=sam.id, course_id=uuid4()).as_stored()
+    for _ in range(12):
+        progress = {f"lesson-{number}": entry | {"data": "x" * 30_000} for number in range(100)}
+        await database["enrollments"].insert_one(one | {"_id": uuid4(), "course_id": uuid4(), "progress": progress})
+        del progress
+    parts = 0
+    tracemalloc.start()
+    async for part in await export(sam.id, sam.id, settings):
+        parts += len(part) > 3_000_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert parts == 12
+    assert peak < 25_000_000
+
+
 async def test_each_caller_has_a_few_exports_an_hour(
     app: Litestar, mongodb_url: str, redis_url: str, sam: User, stella: User
 ) -> None:
