@@ -8,25 +8,35 @@ from uuid import UUID
 from pymongo.asynchronous.collection import AsyncCollection
 
 from lms.accounts.documents import SignIn
+from lms.api_keys.documents import ApiKey
 from lms.audit import unseal
 from lms.audit.documents import AuditDetails, AuditEntry, AuditKey
 from lms.certificates.documents import Certificate
 from lms.certificates.page import verify_url
+from lms.clock import utc_now
 from lms.courses.documents import Course
 from lms.enrollments.documents import Enrollment
 from lms.enrollments.queries import shown_progress
 from lms.export.schemas import (
     ExportedAct,
+    ExportedApiKey,
     ExportedCertificate,
     ExportedCourse,
+    ExportedEmailChange,
     ExportedEnrollment,
+    ExportedIdentity,
+    ExportedInvitation,
     ExportedLesson,
     ExportedReport,
     ExportedSession,
 )
+from lms.oidc.documents import Identity
+from lms.recovery.documents import MailedLink, Purpose
+from lms.recovery.rules import link_id
 from lms.schemas import Moment, Output
 from lms.settings import Settings
 from lms.together import by_id
+from lms.users.documents import Invitation
 from lms.web.lists import Sort
 
 BATCH = 100
@@ -36,6 +46,9 @@ NOT_SHOWN = ("operator", "system", "nobody")
 
 BY_COURSE = Sort((("course_id", 1),), index="student_course")
 BY_NEWEST_SESSION = Sort((("created_at", -1), ("_id", -1)), index="user")
+BY_ISSUER = Sort((("issuer", 1),), index="user")
+BY_NEWEST_KEY = Sort((("created_at", -1), ("_id", -1)), index="owner")
+BY_NEWEST_INVITATION = Sort((("created_at", -1), ("_id", -1)), index="inviter")
 BY_NEWEST_COURSE = Sort((("created_at", -1), ("_id", -1)), index="instructor_created")
 BY_PLACE = Sort((("_id", -1),), index="_id_")
 
@@ -65,6 +78,27 @@ async def _batches(
 async def sessions(person: UUID, _: Settings) -> Batches:
     async for rows in _batches(SignIn.get_pymongo_collection(), {"user_id": person}, BY_NEWEST_SESSION):
         yield [ExportedSession.from_raw(row, refreshed_at=row["rotated_at"]) for row in rows]
+
+
+async def email_change(person: UUID) -> ExportedEmailChange | None:
+    wanted = {"_id": link_id(Purpose.CHANGE_EMAIL, person), "expires_at": {"$gt": utc_now()}}
+    row = await MailedLink.get_pymongo_collection().find_one(wanted)
+    return None if row is None else ExportedEmailChange.from_raw(row, new_email=row["email"])
+
+
+async def identities(person: UUID, _: Settings) -> Batches:
+    async for rows in _batches(Identity.get_pymongo_collection(), {"user_id": person}, BY_ISSUER):
+        yield [ExportedIdentity.from_raw(row) for row in rows]
+
+
+async def api_keys(person: UUID, _: Settings) -> Batches:
+    async for rows in _batches(ApiKey.get_pymongo_collection(), {"owner_id": person}, BY_NEWEST_KEY):
+        yield [ExportedApiKey.from_raw(row) for row in rows]
+
+
+async def invitations(person: UUID, _: Settings) -> Batches:
+    async for rows in _batches(Invitation.get_pymongo_collection(), {"invited_by": person}, BY_NEWEST_INVITATION):
+        yield [ExportedInvitation.from_raw(row) for row in rows]
 
 
 async def courses(person: UUID, _: Settings) -> Batches:

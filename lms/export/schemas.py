@@ -4,6 +4,7 @@ from typing import Literal
 from uuid import UUID
 
 from lms.accounts.documents import Role
+from lms.api_keys.documents import Scope
 from lms.audit.documents import Act
 from lms.certificates.documents import CertificateStatus
 from lms.courses.documents import CourseStatus
@@ -35,6 +36,47 @@ class ExportedSession(Output):
     methods: list[str]
     user_agent: str
     address: str
+
+
+class ExportedSecondFactor(Output):
+    """That there is one. What it proves with is not given out."""
+
+    enabled_at: Moment
+    recovery_codes_left: int
+
+
+class ExportedEmailChange(Output):
+    """A change of address that was asked for and not yet confirmed."""
+
+    new_email: str
+    expires_at: Moment
+
+
+class ExportedIdentity(Output):
+    """What the person is called at a provider that they sign in at."""
+
+    provider: str
+    issuer: str
+    subject: str
+    created_at: Moment
+
+
+class ExportedApiKey(Output):
+    id: UUID
+    name: str
+    scopes: list[Scope]
+    created_at: Moment
+    expires_at: Moment
+    last_used_at: Moment | None
+    revoked_at: Moment | None
+
+
+class ExportedInvitation(Output):
+    """One that the person sent and that is open. Who was invited is another person."""
+
+    role: Role
+    created_at: Moment
+    expires_at: Moment
 
 
 class ExportedCourse(Output):
@@ -112,7 +154,12 @@ class PersonExport(Output):
     """
 
     profile: ExportedProfile
+    second_factor: ExportedSecondFactor | None
+    email_change: ExportedEmailChange | None
     sessions: list[ExportedSession]
+    identities: list[ExportedIdentity]
+    api_keys: list[ExportedApiKey]
+    invitations: list[ExportedInvitation]
     courses: list[ExportedCourse]
     enrollments: list[ExportedEnrollment]
     certificates: list[ExportedCertificate]

@@ -9,13 +9,16 @@ from lms.audit import record
 from lms.audit.documents import Act
 from lms.clock import utc_now
 from lms.export import queries
-from lms.export.schemas import ExportedProfile
+from lms.export.schemas import ExportedProfile, ExportedSecondFactor
 from lms.schemas import Moment, encode
 from lms.settings import Settings
 from lms.transactions import Session, in_transaction
 
 SECTIONS: dict[str, Callable[[UUID, Settings], queries.Batches]] = {
     "sessions": queries.sessions,
+    "identities": queries.identities,
+    "api_keys": queries.api_keys,
+    "invitations": queries.invitations,
     "courses": queries.courses,
     "enrollments": queries.enrollments,
     "certificates": queries.certificates,
@@ -40,6 +43,8 @@ async def _document(user: User, settings: Settings) -> AsyncGenerator[bytes]:
     """`complete` is the last member, so that what broke off does not look whole."""
     exported_at = encode(Moment.of(utc_now()))
     yield b'{"profile":' + encode(ExportedProfile.of(user))
+    yield b',"second_factor":' + encode(_second_factor(user))
+    yield b',"email_change":' + encode(await queries.email_change(user.id))
     for name, section in SECTIONS.items():
         opening = f',"{name}":['.encode()
         async for items in section(user.id, settings):
@@ -48,3 +53,10 @@ async def _document(user: User, settings: Settings) -> AsyncGenerator[bytes]:
                 opening = b","
         yield b"]" if opening == b"," else opening + b"]"
     yield b',"exported_at":' + exported_at + b',"complete":true}'
+
+
+def _second_factor(user: User) -> ExportedSecondFactor | None:
+    if user.totp is None:
+        return None
+    left = len(user.totp.recovery_codes)
+    return ExportedSecondFactor(enabled_at=Moment.of(user.totp.enabled_at), recovery_codes_left=left)

@@ -29,5 +29,9 @@ class Invitation(BaseDocument):
         indexes = [
             IndexModel([("email", ASCENDING)], name="email", unique=True),
             IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="created"),
+            IndexModel(
+                [("invited_by", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+                name="inviter",
+            ),
             IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
         ]

@@ -54,7 +54,9 @@ async def test_a_person_who_did_nothing_gets_empty_lists(client_for: ClientFor, 
         "created_at": Moment.of(sam.created_at),
     }
     assert len(found["sessions"]) == 1
-    assert [found[name] for name in ("courses", "enrollments", "certificates", "audit")] == [[], [], [], []]
+    lists = ("identities", "api_keys", "invitations", "courses", "enrollments", "certificates", "audit")
+    assert [found[name] for name in lists] == [[]] * len(lists)
+    assert (found["second_factor"], found["email_change"]) == (None, None)
     assert found["complete"] is True
     assert list(found)[-1] == "complete"
 
