@@ -9,6 +9,7 @@ whatever `facts` are given, which must tell nothing of a person.
 
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -78,6 +79,25 @@ async def _key_of(person: UUID) -> bytes:
         found = await keys.find_one({"_id": person})
     # None only where the person is erased at this moment, and then nobody is to read it.
     return bytes(found["key"]) if found else os.urandom(KEY_BYTES)
+
+
+async def keep_key_until(person: UUID, until: datetime) -> None:
+    """Make the key of somebody who may never become a person; `keep_key` and `drop_key` end that.
+
+    Outside of the act's transaction as in `_key_of`, by whoever holds the invitation in one.
+    """
+    made = {"$set": {"expires_at": until}, "$setOnInsert": {"key": os.urandom(KEY_BYTES), "created_at": utc_now()}}
+    await AuditKey.get_pymongo_collection().update_one({"_id": person}, made, upsert=True)
+
+
+async def keep_key(person: UUID, session: Session) -> None:
+    kept = {"$unset": {"expires_at": ""}}
+    await AuditKey.get_pymongo_collection().update_one({"_id": person}, kept, session=session)
+
+
+async def drop_key(person: UUID, session: Session) -> None:
+    """Nothing that was sealed of them can be read from the commit on."""
+    await AuditKey.get_pymongo_collection().delete_one({"_id": person}, session=session)
 
 
 def seal(key: bytes, about: Mapping[str, str]) -> bytes:

@@ -88,9 +88,14 @@ class AuditDetails(BaseDocument):
 
 
 class AuditKey(BaseDocument):
-    """A person's key, by their id. Erasing the person removes it, and with it all that was sealed."""
+    """A person's key, by their id. Erasing the person removes it, and with it all that was sealed.
+
+    `expires_at` is there while its person is only invited.
+    """
 
     key: bytes
+    expires_at: datetime | None = None
 
     class Settings:
         name = "audit_keys"
+        indexes = [IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0)]

@@ -15,7 +15,11 @@ from lms.courses.documents import Course
 from lms.erasure.rules import NAMED, check_owns_nothing
 from lms.erasure.tasks import erase_what_is_left
 from lms.outbox.documents import Event
+from lms.recovery.documents import MailedLink, Purpose
+from lms.recovery.rules import link_id
 from lms.transactions import Session, in_transaction
+from lms.users.service import end_invitation
+from lms.web.idempotency import forget_answers
 
 MOST_COUNTED = 1_000
 LATE = timedelta(minutes=3)
@@ -31,7 +35,7 @@ async def erase(user_id: UUID, by: UUID | Other = "operator") -> list[UUID]:
 
     async def write(session: Session) -> list[UUID]:
         users = User.get_pymongo_collection()
-        gone = await users.find_one_and_delete({"_id": user_id}, {"role": 1, "active": 1}, session=session)
+        gone = await users.find_one_and_delete({"_id": user_id}, {"role": 1, "active": 1, "email": 1}, session=session)
         if gone is None:
             raise UserNotFound
         await _check_courses(user_id, session)
@@ -40,11 +44,25 @@ async def erase(user_id: UUID, by: UUID | Other = "operator") -> list[UUID]:
         await record(session, Act.USER_DELETED, actor=by, target=user_id)
         # Behind the record, which would make them a key for the address that they asked from.
         await AuditKey.get_pymongo_collection().delete_one({"_id": user_id}, session=session)
+        ids = {"user_id": str(user_id)}
+        if invited := await _forget_address(gone["email"], session):
+            ids["invitation_id"] = str(invited)
+        await forget_answers(user_id, session)
         for due in (utc_now(), utc_now() + LATE):
-            await Event.emit_for(due, session, "user.erased", [erase_what_is_left.name], user_id=str(user_id))
+            await Event.emit_for(due, session, "user.erased", [erase_what_is_left.name], **ids)
         return await _end_sessions(user_id, session)
 
     return await in_transaction(write)
+
+
+async def _forget_address(email: str, session: Session) -> UUID | None:
+    """What is kept under the address and not under the person; from the commit on it may be somebody else's.
+
+    Returns the id of an invitation that was still open.
+    """
+    ids = [link_id(purpose, email) for purpose in (Purpose.VERIFY_EMAIL, Purpose.RESET_PASSWORD)]
+    await MailedLink.get_pymongo_collection().delete_many({"_id": {"$in": ids}}, session=session)
+    return await end_invitation(email, session)
 
 
 def _administers(user: Mapping[str, Any]) -> bool:

@@ -40,6 +40,8 @@ async def erase_what_is_left(event: Event, _: JobContext) -> None:
     person = event.subject("user_id")
     await _drop_failed_events("user_id", [str(person)])
     await _drop_failed_events("student_id", [str(person)])
+    # Who accepted an invitation has its id.
+    await _drop_failed_events("invitation_id", [str(person), str(event.data.get("invitation_id", person))])
     done = [await _delete_rows(document, field, person) for document, field in THEIRS]
     await AuditKey.get_pymongo_collection().delete_one({"_id": person})
     await forget_student(person)

@@ -81,7 +81,7 @@ class UserController(Controller):
         async def create(session: Session) -> Answer:
             await service.create_person(person, accounts.settings, user.id, session)
             headers = {"Location": f"{PEOPLE}/{person.id}", "ETag": strong_tag(person.rev)}
-            return Answer(PersonRead.of(person), 201, headers)
+            return Answer(PersonRead.of(person), 201, headers, about=person.id)
 
         return await _settled(once, create)
 
@@ -169,7 +169,7 @@ class UserController(Controller):
         async def invite(session: Session) -> Answer:
             invitation = await service.invite(data, accounts.settings, user.id, session)
             body = queries.shown_invitation(invitation.as_stored(), await queries.person(user.id))
-            return Answer(body, 202, {"Location": f"{PEOPLE}/invitations/{body.id}"})
+            return Answer(body, 202, {"Location": f"{PEOPLE}/invitations/{body.id}"}, about=body.id)
 
         return await _settled(once, invite)
 

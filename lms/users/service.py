@@ -13,7 +13,7 @@ from lms.accounts.documents import User
 from lms.accounts.people import hash_new_password, store_user, update_person
 from lms.accounts.rules import normal_email
 from lms.accounts.service import Accounts
-from lms.audit import record
+from lms.audit import drop_key, keep_key, keep_key_until, record
 from lms.audit.documents import Act
 from lms.auth import Caller
 from lms.clock import utc_now
@@ -29,6 +29,7 @@ from lms.users.documents import Invitation
 from lms.users.rules import InvitationNotFound, InvitedTooOften, check_changes, counts, name_of
 from lms.users.schemas import InvitationAccept, InvitationCreate, PersonCreate, PersonUpdate
 from lms.users.tasks import send_account_created_email, send_invitation_email
+from lms.web.idempotency import forget_answers
 from lms.web.limits import Policy
 
 
@@ -54,8 +55,7 @@ async def create_person(user: User, settings: Settings, by: UUID, session: Sessi
     """Raises `AddressTaken`. An open invitation of the same address is over."""
     await _check_free(user.email, session)
     await store_user(user, by, session)
-    await Invitation.get_pymongo_collection().delete_one({"email": user.email}, session=session)
-    await _forget_link(user.email, session)
+    await end_invitation(user.email, session)
     if not user.verified:
         nonce = await _put_link(settings, Purpose.RESET_PASSWORD, user.id, user.email, session)
         job = send_account_created_email.name
@@ -76,6 +76,21 @@ async def _put_link(settings: Settings, purpose: Purpose, user_id: UUID, email: 
     )
     await link.put(session)
     return nonce
+
+
+async def end_invitation(email: str, session: Session) -> UUID | None:
+    """The id of the open one of this address, of which nothing is left that tells of who was invited."""
+    row = await Invitation.get_pymongo_collection().find_one_and_delete({"email": email}, session=session)
+    await _forget_link(email, session)
+    if row is None:
+        return None
+    await _forget_invited(row["_id"], session)
+    return row["_id"]
+
+
+async def _forget_invited(invitation_id: UUID, session: Session) -> None:
+    await drop_key(invitation_id, session)
+    await forget_answers(invitation_id, session)
 
 
 async def _forget_link(email: str, session: Session) -> None:
@@ -129,6 +144,8 @@ async def invite(data: InvitationCreate, settings: Settings, by: UUID | None, se
     )
     invitation = Invitation.model_validate(raw)
     nonce = await _put_link(settings, Purpose.INVITATION, invitation.id, email, session)
+    # A day longer, so that accepting it at the last moment finds the key.
+    await keep_key_until(invitation.id, invitation.expires_at + timedelta(days=1))
     told = {invitation.id: {"email": email}}
     facts = {"role": data.role.value}
     await record(session, Act.USER_INVITED, actor=by or "operator", target=invitation.id, private=told, facts=facts)
@@ -146,6 +163,7 @@ async def withdraw(invitation_id: UUID, caller: Caller) -> None:
         if row is None:
             raise InvitationNotFound
         await _forget_link(row["email"], session)
+        await _forget_invited(invitation_id, session)
         await record(session, Act.INVITATION_WITHDRAWN, actor=caller.id, target=invitation_id)
 
     await in_transaction(write)
@@ -171,6 +189,7 @@ async def accept(accounts: Accounts, data: InvitationAccept) -> User:
             verified=True,
         )
         await user.insert(session=session)
+        await keep_key(user.id, session)
         by = row["invited_by"]
         facts = {"role": row["role"], "invited_by": str(by) if by else "operator"}
         told = {user.id: {"email": user.email, "full_name": user.full_name}}

@@ -29,11 +29,12 @@ NEVER_KEPT = frozenset({401, 403, 429})
 class IdempotencyRecord(Document):
     """One answered request, under the hash of (caller, method, path, key). No `status` yet: the request runs.
 
-    `user_id` is the caller, whose data the answer may hold.
+    `user_id` is the caller, whose data the answer may hold, and `subject_id` another person whom it tells of.
     """
 
     id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     user_id: UUID | None = None
+    subject_id: UUID | None = None
     body_hash: str
     status: int | None = None
     body: bytes | None = None
@@ -46,6 +47,11 @@ class IdempotencyRecord(Document):
         indexes = [
             IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
             IndexModel([("user_id", ASCENDING)], name="user"),
+            IndexModel(
+                [("subject_id", ASCENDING)],
+                name="subject",
+                partialFilterExpression={"subject_id": {"$type": "binData"}},
+            ),
         ]
 
 
@@ -59,17 +65,18 @@ class IdempotencyKeyReused(Invalid):
 
 
 class AnswerNotKept(Conflict):
-    """The first request was done; only its answer is too large to be told again."""
+    """The first request was done; only its answer is too large to be told again, or tells of who was erased."""
 
-    detail = "The request with this Idempotency-Key was done, but its answer is too large to be kept."
+    detail = "The request with this Idempotency-Key was done, but its answer is not kept."
 
 
 class Answer(msgspec.Struct):
-    """What an effect gives back for the client."""
+    """What an effect gives back for the client; `about` is another person whom the body tells of."""
 
     body: Output
     status: int = 200
     headers: dict[str, str] = {}
+    about: UUID | None = None
 
 
 Effect = Callable[[Session], Awaitable[Answer]]
@@ -112,7 +119,8 @@ class Once:
         done = await effect(session)
         body = encode(done.body)
         kept = body if len(body) <= MAX_KEPT_BODY else None
-        change = {"status": done.status, "body": kept, "headers": done.headers}
+        change: dict[str, Any] = {"status": done.status, "body": kept, "headers": done.headers}
+        change |= {} if done.about is None else {"subject_id": done.about}
         await records.update_one({"_id": self._id}, {"$set": change}, session=session)
         return done
 
@@ -157,6 +165,12 @@ def _checked_key(key: str | None) -> str | None:
 
 def _broken(code: str, message: str) -> FieldError:
     return FieldError(code=code, message=message, header="Idempotency-Key")
+
+
+async def forget_answers(about: UUID, session: Session) -> None:
+    """A repetition still does nothing again, but is told nothing of the person any more."""
+    told = {"subject_id": about, "body": {"$type": "binData"}}
+    await IdempotencyRecord.get_pymongo_collection().update_many(told, {"$set": {"body": None}}, session=session)
 
 
 async def provide_once(request: Request[Any, Any, Any], user: CurrentUser) -> Once:
