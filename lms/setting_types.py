@@ -108,7 +108,10 @@ def _check_scopes(scopes: list[str]) -> list[str]:
 
 
 class OidcProvider(BaseModel):
-    """One of `LMS_OIDC_PROVIDERS`. Without a secret it is one for public clients, which have PKCE alone."""
+    """One of `LMS_OIDC_PROVIDERS`. Without a secret it is one for public clients, which have PKCE alone.
+
+    `trusts_mfa`: a second factor that it says it has asked for takes the place of the one here.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -124,6 +127,7 @@ class OidcProvider(BaseModel):
         "email",
         "profile",
     ]
+    trusts_mfa: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}={self.issuer}"

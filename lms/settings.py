@@ -112,16 +112,15 @@ class Settings(BaseSettings):
     refresh_grace_seconds: Annotated[int, Field(ge=0, le=600)] = Field(
         60, description="How long the refresh token before the current one still gives its successor."
     )
-    require_verified: bool = Field(
-        default=False, description="Whether people must verify their address before they can sign in."
-    )
+    require_verified: bool = Field(default=False, description="Whether signing in needs a verified address.")
     mfa_required_for: Roles = Field([], description="Roles that must have a second factor; a school names `admin`.")
     proof_minutes: Annotated[int, Field(ge=1, le=1440)] = Field(
         10, description="How long after proving who one is dangerous actions are allowed."
     )
     oidc_providers: Providers = Field(
         [],
-        description="OpenID providers, a JSON list: `name`, `title`, `issuer`, `client_id`, `client_secret`, `scopes`.",
+        description="OpenID providers, a JSON list: `name`, `title`, `issuer`, `client_id`, `client_secret`, `scopes`, "
+        "`trusts_mfa`.",
         repr=False,
     )
     bcrypt_cost: Annotated[int, Field(ge=4, le=16)] = Field(12, description="log2 of bcrypt's rounds.")

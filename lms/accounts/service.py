@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.attempts import Attempt, Attempts
@@ -99,16 +99,26 @@ class Accounts:
         attempt.succeeded = True
         return user
 
-    async def open_or_ask(self, user: User, methods: list[str]) -> Tokens | CodeAsked:
+    async def open_or_ask(
+        self, user: User, methods: list[str], *, proved_at: datetime | None | UnsetType = UNSET
+    ) -> Tokens | CodeAsked:
         """Go on with a sign-in by `methods` (RFC 8176): who has a second factor is asked for its code first."""
         if user.totp is not None:
             return await ask_for_code(user, methods)
-        return await self.open_session(user, methods)
+        return await self.open_session(user, methods, proved_at=proved_at)
 
     async def open_session(
-        self, user: User, methods: list[str], before: Callable[[Session], Awaitable[None]] | None = None
+        self,
+        user: User,
+        methods: list[str],
+        before: Callable[[Session], Awaitable[None]] | None = None,
+        *,
+        proved_at: datetime | None | UnsetType = UNSET,
     ) -> Tokens:
-        """Sign a person in who has proved by `methods` who they are. `before` is done in the same transaction."""
+        """Sign a person in who has proved by `methods` who they are: just now, or else at `proved_at`, if ever.
+
+        `before` is done in the same transaction.
+        """
         now, came_from = utc_now(), origin()
         sign_in = SignIn(
             user_id=user.id,
@@ -118,7 +128,7 @@ class Accounts:
             created_at=now,
             expires_at=self._expiry(now, now),
             methods=methods,
-            proved_at=now,
+            proved_at=now if proved_at is UNSET else proved_at,
             user_agent=came_from.user_agent,
             address=came_from.address,
         )

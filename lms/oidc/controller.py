@@ -42,7 +42,7 @@ AppChallenge = Annotated[
 ]
 Prompt = Annotated[
     Literal["login", "select_account"] | None,
-    QueryParameter(description="Have the provider ask for the password again, or which account to use."),
+    QueryParameter(description="Have the provider ask anew who is there (a recent proof), or which account to use."),
 ]
 Asked = Request[Any, Any, Any]
 
@@ -129,7 +129,8 @@ class OidcController(Controller):
         """Exchange the code that came back for tokens; works once, and for a minute.
 
         Who has a second factor here gets a `challenge_token`, as at `POST auth/login`, unless the provider has asked
-        for one.
+        for one and the school trusts it in that. It is a proof of who one is, as `POST auth/prove` is, of the time that
+        the provider tells; send the browser with `prompt=login` for one of now.
         """
         check_delivery(request, accounts.settings, data.delivery)
         answer = await service.exchange(accounts, providers.named(provider), data)

@@ -33,7 +33,8 @@ class Identity(BaseDocument):
 class OidcStart(BaseDocument):
     """A sign-in that has left for a provider, by the digest of its `state`.
 
-    `browser` is the digest of the cookie that the browser has to bring back.
+    `browser` is the digest of the cookie that the browser has to bring back. `anew_since`: the provider was told then
+    to ask again who is there.
     """
 
     id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
@@ -41,6 +42,7 @@ class OidcStart(BaseDocument):
     browser: str
     return_to: str
     app_challenge: str
+    anew_since: datetime | None = None
     expires_at: datetime
 
     class Settings:
@@ -56,12 +58,16 @@ class OidcStart(BaseDocument):
 
 
 class OidcCode(BaseDocument):
-    """What an app exchanges for tokens, by the digest of the code that it was sent."""
+    """What an app exchanges for tokens, by the digest of the code that it was sent.
+
+    `auth_time` is when the person proved at the provider who they are, where it says so.
+    """
 
     id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     provider: str
     user_id: UUID
     methods: list[str]
+    auth_time: datetime | None = None
     app_challenge: str
     expires_at: datetime
 

@@ -19,6 +19,8 @@ from lms.setting_types import OidcProvider
 
 T = TypeVar("T")
 
+ANEW = "login"
+"""The `prompt` by which a provider asks again who is there, whoever is signed in there."""
 KEPT_SECONDS = 3600.0
 REST_SECONDS = 2.0
 """How long a failure is answered without asking again."""
@@ -124,6 +126,9 @@ class Provider:
         }
         if prompt:
             asked["prompt"] = prompt
+        if prompt == ANEW:
+            # Without it providers need not tell when they asked (OpenID Connect Core 3.1.2.1).
+            asked["max_age"] = "0"
         return with_query((await self.metadata()).authorization_endpoint, asked)
 
     async def person(self, code: str, verifier: str, nonce: str, redirect_uri: str) -> Person:
@@ -131,15 +136,17 @@ class Provider:
         tokens = await self._exchange(code, verifier, redirect_uri)
         header = header_of(tokens.id_token)
         claims = read_claims(tokens.id_token, await self._key(header), header.algorithm)
+        now = utc_now()
         check_claims(
             claims,
             issuer=self.config.issuer,
             client_id=self.config.client_id,
             nonce=nonce,
             at_hash=hash_of(tokens.access_token, header.algorithm),
-            now=utc_now(),
+            now=now,
         )
-        return person_of(self.config.issuer, {**await self._more(claims, tokens), **claims})
+        more = await self._more(claims, tokens)
+        return person_of(self.config.issuer, claims, more, trusts_mfa=self.config.trusts_mfa, now=now)
 
     async def _exchange(self, code: str, verifier: str, redirect_uri: str) -> Tokens:
         metadata = await self.metadata()

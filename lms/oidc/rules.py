@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -62,13 +62,17 @@ class SignInFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody as a provider tells of them. `email` is empty where it does not vouch for one."""
+    """Somebody as a provider tells of them. `email` is empty where it does not vouch for one.
+
+    `auth_time` is when they last proved there who they are, where it says so.
+    """
 
     issuer: str
     subject: str
     email: str
     names: tuple[str, ...]
     methods: tuple[str, ...]
+    auth_time: datetime | None = None
 
 
 class Linking(StrEnum):
@@ -132,21 +136,46 @@ def _number(value: Any) -> float:
     return value if isinstance(value, int | float) else 0
 
 
-def person_of(issuer: str, claims: Mapping[str, Any]) -> Person:
-    """What the claims tell. An address counts only where the provider says that it has verified it."""
+def person_of(
+    issuer: str, signed: Mapping[str, Any], more: Mapping[str, Any], *, trusts_mfa: bool, now: datetime
+) -> Person:
+    """What the ID token's claims (`signed`) and the userinfo (`more`) tell.
+
+    An address counts only where the provider says that it has verified it. How and when somebody proved who they are
+    is the ID token's alone to say, and a second factor there counts only where the school trusts the provider in that.
+    """
+    claims = {**more, **signed}
     # Some providers write the boolean as text.
     is_verified = claims.get("email_verified") in (True, "true")
-    methods = claims.get("amr")
-    is_strong = isinstance(methods, list) and "mfa" in methods
+    methods = signed.get("amr")
+    is_strong = trusts_mfa and isinstance(methods, list) and "mfa" in methods
     both = " ".join(filter(None, (_text(claims, "given_name"), _text(claims, "family_name"))))
     names = (_text(claims, "name"), both, _text(claims, "preferred_username"))
     return Person(
         issuer=issuer,
-        subject=str(claims["sub"]),
+        subject=str(signed["sub"]),
         email=_text(claims, "email") if is_verified else "",
         names=tuple(name for name in names if name),
         methods=("fed", "mfa") if is_strong else ("fed",),
+        auth_time=_auth_time(signed.get("auth_time"), now),
     )
+
+
+def _auth_time(value: Any, now: datetime) -> datetime | None:
+    """Never later than now; None for what is no time at all, such as one in milliseconds."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    if not 0 < value <= now.timestamp() + LEEWAY_SECONDS:
+        return None
+    return min(datetime.fromtimestamp(value, UTC), now)
+
+
+def check_asked_again(person: Person, since: datetime | None) -> None:
+    """A browser that was sent to prove anew who is there (`since`) must not come back with a proof of before."""
+    if since is None:
+        return
+    if person.auth_time is None or person.auth_time < since - timedelta(seconds=LEEWAY_SECONDS):
+        raise wrong_answer("it does not say that it has asked again")
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

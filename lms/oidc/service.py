@@ -5,7 +5,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -21,13 +21,14 @@ from lms.errors import Unauthenticated
 from lms.oidc.addresses import return_address, with_fragment
 from lms.oidc.documents import Identity, OidcCode, OidcStart
 from lms.oidc.linking import Arrival
-from lms.oidc.provider import Provider
+from lms.oidc.provider import ANEW, Provider
 from lms.oidc.rules import (
     Failure,
     IdentityNotFound,
     OidcCodeRefused,
     Person,
     SignInFailed,
+    check_asked_again,
     check_issuer,
     check_unlinking,
     failure_of,
@@ -70,13 +71,15 @@ async def start(
         return _failed(back, name, SignInFailed(Failure.PROVIDER_UNAVAILABLE, "too slow"))
     except SignInFailed as error:
         return _failed(back, name, error)
+    now = utc_now()
     await OidcStart(
         id=digest_of(state),
         provider=name,
         browser=digest_of(cookie),
         return_to=back,
         app_challenge=app_challenge,
-        expires_at=utc_now() + START_LIFE,
+        anew_since=now if prompt == ANEW else None,
+        expires_at=now + START_LIFE,
     ).insert()
     return address
 
@@ -92,6 +95,7 @@ async def come_back(accounts: Accounts, provider: Provider, cookie: str, query: 
         return _failed(f"{settings.links_to}/", name, unknown)
     try:
         person = await _identify(settings, provider, state, query)
+        check_asked_again(person, started.anew_since)
         arrival = Arrival(name, person)
         user = await arrival.user()
     except SignInFailed as error:
@@ -103,6 +107,7 @@ async def come_back(accounts: Accounts, provider: Provider, cookie: str, query: 
         provider=name,
         user_id=user.id,
         methods=list(person.methods),
+        auth_time=person.auth_time,
         app_challenge=started.app_challenge,
         expires_at=utc_now() + CODE_LIFE,
     ).insert()
@@ -148,15 +153,20 @@ async def exchange(accounts: Accounts, provider: Provider, data: OidcExchange) -
     user = await User.get(code.user_id)
     if user is None or not user.active:
         raise OidcCodeRefused
-    return await identified(accounts, user, code.methods)
+    return await identified(accounts, user, code.methods, code.auth_time)
 
 
-async def identified(accounts: Accounts, user: User, methods: list[str]) -> Tokens | CodeAsked:
-    """What follows once a provider has said who somebody is, by `methods`: `fed`, and `mfa` where it says so.
+async def identified(
+    accounts: Accounts, user: User, methods: list[str], auth_time: datetime | None
+) -> Tokens | CodeAsked:
+    """What follows once a provider has said who somebody is, by `methods`: `fed`, and `mfa` where that counts.
 
-    Who has a second factor here gives its code, unless the provider has asked for one.
+    Who has a second factor here gives its code, unless a provider that is trusted in this has asked for one. Providers
+    let in without a question who is signed in there, so that coming from one is as old a proof as it says.
     """
-    return await (accounts.open_session if "mfa" in methods else accounts.open_or_ask)(user, methods)
+    if "mfa" in methods:
+        return await accounts.open_session(user, methods, proved_at=auth_time)
+    return await accounts.open_or_ask(user, methods, proved_at=auth_time)
 
 
 def challenge_of(verifier: str) -> str:

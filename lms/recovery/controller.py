@@ -10,7 +10,7 @@ from lms.accounts.schemas import Accepted, Tokens
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, OptionalUser, requires
 from lms.recovery import service
-from lms.recovery.rules import AddressTaken, LinkRefused, SameAddress, WrongPassword
+from lms.recovery.rules import AddressTaken, LinkRefused, NoPassword, SameAddress, WrongPassword
 from lms.recovery.schemas import (
     EmailChange,
     EmailChangeConfirmation,
@@ -23,6 +23,7 @@ from lms.recovery.schemas import (
     PasswordReset,
     VerificationRequest,
 )
+from lms.second_factor.rules import ProofTooOld
 
 
 class RecoveryController(Controller):
@@ -74,7 +75,7 @@ class RecoveryController(Controller):
         "/change-password",
         status_code=200,
         guards=[requires(*ANYONE_SIGNED_IN)],
-        opt={"errors": [WrongPassword, CommonPassword, OriginRefused, TooManyAttempts]},
+        opt={"errors": [WrongPassword, NoPassword, ProofTooOld, CommonPassword, OriginRefused, TooManyAttempts]},
     )
     async def change_password(
         self,
@@ -85,6 +86,7 @@ class RecoveryController(Controller):
     ) -> Response[Tokens]:
         """Change the caller's password; ends all other sessions.
 
+        Who has a second factor must have proved recently who they are, at `POST auth/prove`.
         This session goes on with the tokens in the answer, which take the place of those from before: they are over.
         An app whose refresh token is in the cookie says `delivery: "cookie"` here as well.
         """
@@ -96,13 +98,14 @@ class RecoveryController(Controller):
         "/change-email",
         status_code=202,
         guards=[requires(*ANYONE_SIGNED_IN)],
-        opt={"errors": [WrongPassword, SameAddress, TooManyAttempts]},
+        opt={"errors": [WrongPassword, NoPassword, ProofTooOld, SameAddress, TooManyAttempts]},
     )
     async def change_email(
         self, data: JSONBody[EmailChange], user: CurrentUser, accounts: NamedDependency[Accounts]
     ) -> Accepted:
         """Ask for another address; links go to the old and to the new one, and both have to be followed.
 
+        Who has a second factor must have proved recently who they are, at `POST auth/prove`.
         New addresses that somebody has get the same answer, and a mail that says so.
         """
         await service.change_email(accounts, user, data)

@@ -21,6 +21,13 @@ class WrongPassword(Forbidden):
     detail = "The current password is wrong."
 
 
+class NoPassword(Forbidden):
+    detail = (
+        "You have no password: sign in again at the provider with prompt=login, or set one by asking to reset it, "
+        "at POST /api/v1/auth/forgot-password."
+    )
+
+
 class AddressTaken(Conflict):
     detail = "Another account has this address by now."
 

@@ -17,7 +17,7 @@ from lms.accounts.schemas import Tokens
 from lms.accounts.service import Accounts
 from lms.audit import record
 from lms.audit.documents import Act
-from lms.auth import Caller
+from lms.auth import Caller, check_proof
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
 from lms.folding import search_words
@@ -27,6 +27,7 @@ from lms.recovery.documents import MailedLink, Purpose
 from lms.recovery.rules import (
     AddressTaken,
     LinkRefused,
+    NoPassword,
     SameAddress,
     WrongPassword,
     check_email_change,
@@ -154,7 +155,7 @@ async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
 
 async def change_password(accounts: Accounts, caller: Caller, data: PasswordChange) -> Tokens:
     """Every other session ends, and so do the access tokens of this one: it goes on with the one in the answer."""
-    user = await confirmed(accounts, caller, data.current_password)
+    user = await _confirmed_by_all_factors(accounts, caller, data.current_password)
     password_hash = await hash_new_password(
         accounts.passwords, data.new_password, "#/new_password", user.email, user.full_name
     )
@@ -180,7 +181,7 @@ async def change_password(accounts: Accounts, caller: Caller, data: PasswordChan
 
 async def change_email(accounts: Accounts, caller: Caller, data: EmailChange) -> None:
     """Mail a link to both addresses. Nothing that an outsider sees depends on whether somebody has the new one."""
-    user = await confirmed(accounts, caller, data.current_password)
+    user = await _confirmed_by_all_factors(accounts, caller, data.current_password)
     email = normal_email(data.new_email)
     if email == user.email:
         raise SameAddress
@@ -239,17 +240,32 @@ async def confirm_email_change(token: str) -> EmailChangeState:
 
 
 async def confirmed(accounts: Accounts, caller: Caller, password: str) -> User:
-    """The caller, who knows the password. Raises `WrongPassword`, and `TooManyAttempts`: a stolen access token must
-    not make guessing any easier than at the door.
-    """
+    """The caller, who knows the password. Raises 401 where there is none, and else what `check_password` does."""
     user = await User.get(caller.id)
     if user is None:
         raise Unauthenticated
+    await check_password(accounts, user, password)
+    return user
+
+
+async def check_password(accounts: Accounts, user: User, password: str) -> None:
+    """Raises `WrongPassword`, `NoPassword`, and `TooManyAttempts`: a stolen access token must not make guessing any
+    easier than at the door.
+    """
+    if not user.password_hash:
+        raise NoPassword
     async with accounts.attempts.guard(user.email) as attempt:
         attempt.user_id = user.id
         if not await accounts.passwords.check(password, user.password_hash):
             raise WrongPassword
         attempt.succeeded = True
+
+
+async def _confirmed_by_all_factors(accounts: Accounts, caller: Caller, password: str) -> User:
+    """As `confirmed`; who has a second factor must have given it recently. Raises `ProofTooOld` as well."""
+    user = await confirmed(accounts, caller, password)
+    if user.totp is not None:
+        await check_proof(caller, timedelta(minutes=accounts.settings.proof_minutes))
     return user
 
 

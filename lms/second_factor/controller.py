@@ -7,7 +7,7 @@ from lms.accounts.rules import OriginRefused
 from lms.accounts.schemas import Tokens
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, proved_recently, requires
-from lms.recovery.rules import WrongPassword
+from lms.recovery.rules import NoPassword, WrongPassword
 from lms.second_factor import proving, service
 from lms.second_factor.rules import (
     ChallengeRefused,
@@ -70,7 +70,8 @@ class SecondFactorController(Controller):
     ) -> TotpSecret:
         """Begin to set up an authenticator app: gives the secret to scan, for this session to confirm.
 
-        Who has one already sets up another in its place, and must have proved recently who they are.
+        Who has one already sets up another in its place, and must have proved recently who they are. So must who has no
+        password to give: a sign-in at a provider with `prompt=login` does.
         """
         return await service.begin(accounts, user, data.current_password)
 
@@ -117,12 +118,12 @@ class SecondFactorController(Controller):
         "/prove",
         status_code=200,
         guards=[SIGNED_IN],
-        opt={"errors": [WrongPassword, WrongCode, NoSecondFactor, TooManyCodes]},
+        opt={"errors": [WrongPassword, NoPassword, WrongCode, NoSecondFactor, TooManyCodes]},
     )
     async def prove(self, data: JSONBody[Proof], user: CurrentUser, accounts: NamedDependency[Accounts]) -> Proved:
         """Prove again who you are, which lets this session do dangerous things for some minutes.
 
         Takes the password and, from who has a second factor, a code or a recovery code. A sign-in is such a proof as
-        well; refreshing is none.
+        well; refreshing is none. Who has no password signs in again at the provider, with `prompt=login`.
         """
         return await proving.prove(accounts, user, data)

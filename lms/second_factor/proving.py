@@ -77,7 +77,7 @@ async def finish_sign_in(accounts: Accounts, data: SignInCode) -> Tokens:
 
 
 async def prove(accounts: Accounts, caller: Caller, data: Proof) -> Proved:
-    """Raises `WrongPassword`, `WrongCode`, `TooManyCodes`, and `NoSecondFactor` for a code of none."""
+    """Raises `WrongPassword`, `NoPassword`, `WrongCode`, `TooManyCodes`, and `NoSecondFactor` for a code of none."""
     check_one_code(data.code, data.recovery_code, required=False)
     user = await confirmed(accounts, caller, data.password)
     shown: Shown | None = None

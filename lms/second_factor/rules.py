@@ -21,7 +21,10 @@ class SecondFactorRequired(Forbidden):
 
 
 class ProofTooOld(Forbidden):
-    detail = "Prove again who you are, at POST /api/v1/auth/prove, and then repeat this."
+    detail = (
+        "Prove again who you are, at POST /api/v1/auth/prove or, without a password, by signing in again at the "
+        "provider with prompt=login, and then repeat this."
+    )
 
 
 class ChallengeRefused(Unauthenticated):
@@ -46,6 +49,14 @@ class NoSecondFactor(Conflict):
 
 class RoleNeedsFactor(Conflict):
     detail = "Your role must have a second factor; set up another one, which takes this one's place."
+
+
+def given(password: str | None) -> str:
+    """Raises 422 where it is left out."""
+    if password is None:
+        message = "Give your password."
+        raise Invalid(errors=[FieldError(code="required", message=message, pointer="#/current_password")])
+    return password
 
 
 def lacks_factor(user: User, required_for: Collection[str]) -> bool:

@@ -42,7 +42,9 @@ class SecondFactorState(Output):
 
 
 class TotpStart(Input):
-    current_password: AnyPassword
+    """Who has a password gives it."""
+
+    current_password: AnyPassword | None = None
 
 
 class TotpSecret(Output):

@@ -17,7 +17,7 @@ from lms.auth import Caller, check_proof
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
 from lms.outbox.documents import Event
-from lms.recovery.service import confirmed
+from lms.recovery.service import check_password
 from lms.second_factor.codes import (
     RECOVERY_CODES,
     as_base32,
@@ -30,7 +30,14 @@ from lms.second_factor.codes import (
     qr_svg,
 )
 from lms.second_factor.documents import PendingTotp, Totp
-from lms.second_factor.rules import TRIES_AT_ENROLLING, NoSecondFactor, NothingToConfirm, RoleNeedsFactor, WrongCode
+from lms.second_factor.rules import (
+    TRIES_AT_ENROLLING,
+    NoSecondFactor,
+    NothingToConfirm,
+    RoleNeedsFactor,
+    WrongCode,
+    given,
+)
 from lms.second_factor.schemas import FreshRecoveryCodes, SecondFactorOn, SecondFactorState, TotpSecret
 from lms.second_factor.sealing import seal, unseal
 from lms.second_factor.tasks import send_second_factor_off_email, send_second_factor_on_email
@@ -38,7 +45,6 @@ from lms.tokens import digest_of
 from lms.transactions import Session, in_transaction
 
 PENDING_LIFE = timedelta(minutes=10)
-BY_APP = ["pwd", "otp", "mfa"]
 NEVER = -1
 
 
@@ -53,13 +59,18 @@ async def state_of(accounts: Accounts, caller: Caller) -> SecondFactorState:
     )
 
 
-async def begin(accounts: Accounts, caller: Caller, password: str) -> TotpSecret:
+async def begin(accounts: Accounts, caller: Caller, password: str | None) -> TotpSecret:
     """A new secret for this session to confirm, in the place of one that was not confirmed.
 
-    Raises `WrongPassword`, and `ProofTooOld` where there is a factor already, whose place the new one will take.
+    Raises `WrongPassword` and `TooManyAttempts`. A recent proof is asked for (`ProofTooOld`) where there is a factor
+    already, whose place the new one will take, and where there is no password, in whose place it stands.
     """
-    user = await confirmed(accounts, caller, password)
-    if user.totp is not None:
+    user = await User.get(caller.id)
+    if user is None:
+        raise Unauthenticated
+    if user.password_hash:
+        await check_password(accounts, user, given(password))
+    if user.totp is not None or not user.password_hash:
         await check_proof(caller, timedelta(minutes=accounts.settings.proof_minutes))
     secret = new_secret()
     pending = PendingTotp(
@@ -107,7 +118,8 @@ async def confirm(accounts: Accounts, caller: Caller, code: str) -> SecondFactor
         )
         if raw is None:
             raise NothingToConfirm
-        kept = await keep_session(caller, {"methods": BY_APP, "proved_at": now}, session)
+        methods = ["pwd" if user.password_hash else "fed", "otp", "mfa"]
+        kept = await keep_session(caller, {"methods": methods, "proved_at": now}, session)
         ended = await end_sessions({"user_id": user.id, "_id": {"$ne": kept.id}}, session)
         facts = {"replaced": user.totp is not None}
         await record(session, Act.MFA_ENABLED, actor=user.id, target=user.id, facts=facts)

@@ -17,11 +17,12 @@ VERIFIER = "a-verifier-that-the-app-keeps-for-itself-0123456789"
 
 
 class Browser:
-    """`verifier` is what the app in this browser holds."""
+    """`verifier` is what the app in this browser holds; `was_asked`: the last sign-in needed the password."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
         self.verifier = VERIFIER
+        self.was_asked = False
 
     @classmethod
     @asynccontextmanager
@@ -38,9 +39,9 @@ class Browser:
         asked = {"return_to": return_to, "app_challenge": challenge_of(self.verifier), **more}
         return await self.client.get(f"http://lms.test/api/v1/auth/oidc/{provider}/start", params=asked)
 
-    async def away(self, provider: str = "rogue") -> dict[str, str]:
+    async def away(self, provider: str = "rogue", **more: str) -> dict[str, str]:
         """Leave for a provider; gives what it is asked."""
-        response = await self.start(provider)
+        response = await self.start(provider, **more)
         assert response.status_code == 302, response.text
         return {
             name: values[0] for name, values in parse_qs(httpx.URL(response.headers["location"]).query.decode()).items()
@@ -52,9 +53,12 @@ class Browser:
         assert response.status_code == 302, response.text
         return httpx.URL(response.headers["location"])
 
-    async def sign_in(self, email: str, provider: str = "school", return_to: str = "/signed-in") -> httpx.URL:
+    async def sign_in(
+        self, email: str, provider: str = "school", return_to: str = "/signed-in", **more: str
+    ) -> httpx.URL:
         """All the way: to the provider, its log-in and consent pages, and back to the app."""
-        page = await self._follow(await self.start(provider, return_to))
+        page = await self._follow(await self.start(provider, return_to, **more))
+        self.was_asked = "/login/" in page.url.path
         if "/login/" in page.url.path:
             page = await self._submit(page, username=email.partition("@")[0], password=PASSWORD)
         if "/authorize" in page.url.path:

@@ -86,6 +86,7 @@ def school_settings(mongodb_url: str, redis_url: str, idp: Idp, rogue: Rogue) ->
         {"name": "school", "title": "School account", **known},
         {"name": "public", "title": "School account, public", **public},
         {"name": "rogue", "title": "Rogue", **bad},
+        {"name": "strong", "title": "Rogue, trusted", **bad, "trusts_mfa": True},
     ]
     return settings_for(
         mongodb_url,

@@ -12,6 +12,7 @@ async def test_the_doctor_asks_every_provider(school_settings: Settings, idp: Id
         ("sign-in", "ok", "school answers"),
         ("sign-in", "ok", "public answers"),
         ("sign-in", "fail", "rogue: its metadata name another issuer"),
+        ("sign-in", "fail", "strong: its metadata name another issuer"),
     ]
     assert "LMS_OIDC_PROVIDERS" in found[2].remedy
 

@@ -29,6 +29,7 @@ def problems_of(tmp_path: Path, value: str, **more: str) -> list[str]:
         ({"client_sceret": "hidden"}, "0.client_sceret: "),
         ({"client_secret": ["hidden"]}, "0.client_secret: "),
         ({"scopes": ["email"]}, "0.scopes: "),
+        ({"trusts_mfa": "perhaps"}, "0.trusts_mfa: "),
         ({"scopes": ["openid", "a b"]}, "0.scopes.1: "),
         *(
             ({"issuer": issuer}, "0.issuer: ")
@@ -80,6 +81,7 @@ def test_an_issuer_stays_as_it_is_written(tmp_path: Path, issuer: str) -> None:
     settings = load_settings(ADDRESS | {"LMS_DATA_DIR": str(tmp_path), "LMS_OIDC_PROVIDERS": providers})
     (found,) = settings.oidc_providers
     assert (found.issuer, found.scopes) == (issuer, ["openid", "email", "profile"])
+    assert found.trusts_mfa is False
     assert found.client_secret.get_secret_value() == "hidden"
     (shown,) = [row["value"] for row in rows(settings) if row["name"] == "LMS_OIDC_PROVIDERS"]
     assert shown == f"school={issuer}"

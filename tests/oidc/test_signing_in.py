@@ -157,6 +157,6 @@ async def test_the_list_says_where_to_start(api: httpx.AsyncClient, client: http
         "title": "School account",
         "start_url": "http://lms.test/api/v1/auth/oidc/school/start",
     }
-    assert [one["name"] for one in listed] == ["school", "public", "rogue"]
+    assert [one["name"] for one in listed] == ["school", "public", "rogue", "strong"]
     assert (await client.get("/auth/oidc")).json() == []
     assert refusal(await client.get("/auth/oidc/school/callback")) == (404, "oidc_provider_not_found")

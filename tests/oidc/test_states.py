@@ -33,7 +33,7 @@ async def test_the_provider_is_asked_for_a_code_with_pkce_state_and_nonce(browse
     secrets = [one[name] for one in (first, second) for name in ("state", "nonce", "code_challenge")]
     assert len(set(secrets)) == 6
     assert {len(secret) for secret in secrets} == {43}
-    assert (await browser.start("rogue", prompt="login")).headers["location"].endswith("&prompt=login")
+    assert (await browser.start("rogue", prompt="login")).headers["location"].endswith("&prompt=login&max_age=0")
 
 
 async def test_nothing_that_is_stored_lets_anybody_come_back(browser: Browser) -> None:

@@ -329,3 +329,10 @@ async def test_a_person_of_before_this_version_has_none(client: httpx.AsyncClien
     _, confirmed = await enrol(client, signed)
     assert await state(client, confirmed) == (True, 10, False)
     assert UUID(confirmed.family)
+
+
+async def test_who_has_a_password_gives_it(client: httpx.AsyncClient, laptop: Signed) -> None:
+    for body in ({}, {"current_password": None}):
+        response = await client.post("/auth/mfa/totp", json=body, headers=laptop.header)
+        assert refusal(response) == (422, "validation_failed")
+        assert [error["pointer"] for error in response.json()["errors"]] == ["#/current_password"]

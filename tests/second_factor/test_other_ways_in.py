@@ -10,6 +10,7 @@ from lms.oidc.service import identified
 from lms.recovery.documents import Purpose
 from lms.settings import Settings
 from tests.accounts.people import Signed, refusal, sign_in
+from tests.conftest import HeldClock
 from tests.recovery.mailed import newest_token
 from tests.second_factor.factors import App, begin, challenge, finish, secret_of
 
@@ -30,17 +31,24 @@ async def test_a_reset_by_mail_does_not_get_around_it(
 
 @pytest.mark.parametrize(("methods", "answer"), [(["fed"], CodeAsked), (["fed", "mfa"], Tokens)])
 async def test_who_comes_from_a_provider_gives_a_code_unless_it_asked_for_one(
-    accounts: Accounts, client: httpx.AsyncClient, person: User, app_of_sam: App, methods: list[str], answer: type
+    accounts: Accounts,
+    client: httpx.AsyncClient,
+    person: User,
+    app_of_sam: App,
+    held_clock: HeldClock,
+    methods: list[str],
+    answer: type,
 ) -> None:
     stored = await User.get(person.id)
     assert stored is not None
-    found = await identified(accounts, stored, methods)
+    found = await identified(accounts, stored, methods, None)
     assert type(found) is answer
     if isinstance(found, CodeAsked):
         signed = await finish(client, found.challenge_token, app_of_sam.code())
         session = await SignIn.get(signed.family)
         assert session is not None
         assert set(session.methods) == {"fed", "otp", "mfa"}
+        assert session.proved_at == held_clock.now
 
 
 async def test_after_the_code_the_refresh_token_goes_where_the_app_wants_it(

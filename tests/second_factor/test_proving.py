@@ -11,6 +11,7 @@ from lms.accounts.service import Accounts
 from lms.api_keys.verdicts import KeyVerdicts
 from lms.app import create_app
 from lms.auth import ANYONE_SIGNED_IN, Authentication, CurrentUser, proved_recently, provide_user, requires
+from lms.recovery.documents import MailedLink
 from lms.settings import Settings
 from lms.web.problems import render_problem
 from tests.accounts.bcrypts import Bcrypts, bcrypts
@@ -213,3 +214,17 @@ async def test_every_broken_field_is_named(
 async def test_a_new_factor_is_a_proof_of_both(client: httpx.AsyncClient, laptop: Signed) -> None:
     _, confirmed = await enrol(client, laptop)
     assert (await renew(client, confirmed)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["change-password", "change-email"])
+async def test_a_stolen_token_and_the_password_do_not_take_an_account_over_that_has_a_factor(
+    client: httpx.AsyncClient, person: User, app_of_sam: App, signed: Signed, path: str
+) -> None:
+    new = {"new_password": "a fresh new start"} if path == "change-password" else {"new_email": "thief@evil.example"}
+    body = {"current_password": PASSWORD, **new}
+    assert refusal(await client.post(f"/auth/{path}", json=body, headers=signed.header)) == TOO_OLD
+    stored = await User.get(person.id)
+    assert stored is not None
+    assert (stored.password_rev, await MailedLink.count()) == (person.password_rev, 0)
+    assert (await prove(client, signed, code=app_of_sam.code())).status_code == 200
+    assert (await client.post(f"/auth/{path}", json=body, headers=signed.header)).status_code in {200, 202}
