@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from lms.cli import audit, cli, operating, people
+from lms.cli import api_keys, audit, cli, courses, operating, people
 from lms.settings import Settings
 from tests.promises.system import System
 
 Command = Callable[..., Awaitable[Result]]
-assert {audit.audit.name, operating.outbox.name, people.users.name} <= cli.commands.keys()
+registered = {api_keys.api_keys.name, audit.audit.name, courses.courses.name, operating.outbox.name, people.users.name}
+assert registered <= cli.commands.keys()
 
 
 def environ_of(settings: Settings, data_dir: Path) -> dict[str, str | None]:
