@@ -200,5 +200,10 @@ def hidden_name(settings: Settings, *parts: str) -> str:
     return _keyed(settings, "\0".join(("name", *parts)))
 
 
+def hidden_digest(settings: Settings, octets: bytes) -> str:
+    """To know `octets` again that may hold a password, which cannot be guessed at without the server's key."""
+    return _keyed(settings, f"digest\0{hashlib.sha256(octets).hexdigest()}")
+
+
 def _keyed(settings: Settings, text: str) -> str:
     return _base64url(hmac.new(settings.secret_key.get_secret_value().encode(), text.encode(), hashlib.sha256).digest())

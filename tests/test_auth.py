@@ -108,7 +108,7 @@ async def test_a_route_that_forgot_its_guard_asks_a_visitor_all_the_same(account
     app = Litestar(
         [forgotten],
         dependencies={"user": Provide(provide_user)},
-        middleware=[Authentication(accounts.keys, accounts.verdicts, KeyVerdicts())],
+        middleware=[Authentication(accounts.keys, accounts.verdicts, KeyVerdicts(()))],
         exception_handlers={Exception: render_problem},
         openapi_config=None,
     )

@@ -113,9 +113,9 @@ async def _conclude(attempt: Attempt, keys: dict[Limit, str]) -> None:
     if not attempt.succeeded:
         await _tell(attempt)
         return
-    own = attempt.counted[PAIR]
+    # Of right ones at the same time the first one gives back what all of them took, and the others nothing.
+    own = await _make_familiar(keys[PAIR])
     await asyncio.gather(
-        _make_familiar(keys[PAIR]),
         _give_back(ACCOUNT, keys[ACCOUNT], own),
         _give_back(NETWORK, keys[NETWORK], min(own, PAIR.free)),
     )
@@ -209,10 +209,14 @@ async def _give_back(limit: Limit, key: str, count: int) -> None:
     await SignInFailures.get_pymongo_collection().update_one({"_id": key}, change)
 
 
-async def _make_familiar(pair: str) -> None:
+async def _make_familiar(pair: str) -> int:
+    """The failures that this has ended."""
     ends = utc_now() + FAMILIAR
     row = {"failures": 0, "until": EPOCH, "counted_until": EPOCH, "familiar_until": ends, "expires_at": ends}
-    await SignInFailures.get_pymongo_collection().update_one({"_id": pair}, {"$set": row}, upsert=True)
+    before = await SignInFailures.get_pymongo_collection().find_one_and_update(
+        {"_id": pair}, {"$set": row}, projection={"failures": 1}, upsert=True, return_document=ReturnDocument.BEFORE
+    )
+    return int(before["failures"]) if before else 0
 
 
 async def _tell(attempt: Attempt) -> None:

@@ -28,7 +28,7 @@ class User(BaseDocument):
     `rev` counts what they see change about themselves, for ETags, and `keys_made` their API keys, so that two that are
     made at the same time meet here. `search` is what they are found by: whoever changes name or address sets it anew
     (`search_words`). `owner_rev` counts the courses they were ever given. `totp` is their second factor,
-    if they have one.
+    if they have one. `sessions_made` counts their sign-ins, so that each meets whoever changes the account meanwhile.
     """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -46,6 +46,7 @@ class User(BaseDocument):
     keys_made: int = 0
     search: list[str] = []
     owner_rev: int = 0
+    sessions_made: int = 0
     totp: Totp | None = None
     pending_totp: PendingTotp | None = None
     code_tries: CodeTries | None = None

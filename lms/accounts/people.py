@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from pymongo import ReturnDocument
+from pymongo import DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, SignIn, User
-from lms.accounts.rules import EmailTaken, LastAdmin, UserNotFound, check_new_password
+from lms.accounts.rules import BadCredentials, EmailTaken, LastAdmin, UserNotFound, check_new_password
 from lms.api_keys.documents import ApiKey
 from lms.audit import Other, record
 from lms.audit.documents import Act
@@ -20,6 +20,14 @@ from lms.folding import search_words
 from lms.passwords import Passwords
 from lms.transactions import Session, in_transaction, next_number
 from lms.web.etags import RevisionMismatch, seen_revision, strong_tag
+
+MOST_SESSIONS = 100
+"""How many sessions of one person stand, more than anybody has devices. All of them end in one transaction, which must
+have time for that whoever opened them.
+"""
+TRIMMED_EVERY = 50
+"""After so many sign-ins the oldest sessions are looked for, and not at each one: so there may be as many more."""
+MOST_TRIMMED = 1000
 
 
 async def hash_new_password(passwords: Passwords, password: str, pointer: str, email: str, full_name: str) -> str:
@@ -85,8 +93,9 @@ async def change_person(
 ) -> tuple[User, list[UUID]]:
     """Set what differs from `before`, which this transaction has read, and write each act down.
 
-    Another role ends every access token, being kept out every session too; those are returned, for `Accounts.forget`
-    once that is committed. Raises `LastAdmin`; an operator, who can make another one, is not held up by that.
+    Another role ends every access token and API key, being kept out every session too; those are returned, for
+    `Accounts.forget` once that is committed. Raises `LastAdmin`; an operator, who can make another one, is not held up
+    by that.
     """
     new = {name: value for name, value in changes.items() if getattr(before, name) != value}
     if not new:
@@ -104,6 +113,8 @@ async def change_person(
     ended: list[UUID] = []
     if new.get("active") is False:
         ended = await end_sessions({"user_id": before.id}, session)
+    if access:
+        # A key was made for what its owner could do then; it neither comes back with the role nor grows with another.
         await ApiKey.revoke({"owner_id": before.id}, session)
     await _record_changes(before, new, by, session)
     return User.model_validate(raw), ended
@@ -138,6 +149,44 @@ async def end_sessions(which: Mapping[str, Any], session: Session | None = None)
     found = await sessions.find(live, {"_id": 1}, session=session).to_list(1000)
     await sessions.update_many(live, {"$set": {"ended_at": utc_now()}}, session=session)
     return [row["_id"] for row in found]
+
+
+async def count_session(user: User, session: Session) -> int:
+    """Called in the transaction that opens a session: how many there were, with this one.
+
+    Raises `BadCredentials` where the account was closed or changed since `user` was read. Whoever does that at the same
+    time writes the same document, so that one of the two is made again after the other.
+    """
+    same = {"_id": user.id, "active": True, "password_rev": user.password_rev, "auth_epoch": user.auth_epoch}
+    raw = await User.get_pymongo_collection().find_one_and_update(
+        same,
+        {"$inc": {"sessions_made": 1}},
+        projection={"sessions_made": 1},
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    if raw is None:
+        raise BadCredentials
+    return int(raw["sessions_made"])
+
+
+async def trim_sessions(user_id: UUID, session: Session) -> list[UUID]:
+    """Delete all but the newest `MOST_SESSIONS` that stand, and as many that are over; returns those that stood.
+
+    Sign-ins of one person are made one after the other (`count_session`), so that none is missed here.
+    """
+    sessions = SignIn.get_pymongo_collection()
+    newest_first = sessions.find({"user_id": user_id}, {"ended_at": 1}, session=session).sort(
+        [("created_at", DESCENDING), ("_id", DESCENDING)]
+    )
+    rows = await newest_first.limit(2 * MOST_SESSIONS + MOST_TRIMMED).to_list()
+    live = [row["_id"] for row in rows if row.get("ended_at") is None][MOST_SESSIONS:]
+    over = [row["_id"] for row in rows if row.get("ended_at") is not None][MOST_SESSIONS:]
+    await sessions.delete_many({"_id": {"$in": [*live, *over]}}, session=session)
+    if live:
+        facts = {"over_limit": len(live)}
+        await record(session, Act.SIGNED_OUT, actor="system", target=user_id, facts=facts)
+    return live
 
 
 async def keep_an_admin(session: Session) -> None:

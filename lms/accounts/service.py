@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from lms.accounts.attempts import Attempt, Attempts
 from lms.accounts.documents import SignIn, User
 from lms.accounts.limits import MailLimit
-from lms.accounts.people import end_sessions, hash_new_password
+from lms.accounts.people import TRIMMED_EVERY, count_session, end_sessions, hash_new_password, trim_sessions
 from lms.accounts.registering import Registering
 from lms.accounts.rules import (
     BadCredentials,
@@ -118,6 +118,8 @@ class Accounts:
         """Sign a person in who has proved by `methods` who they are: just now, or else at `proved_at`, if ever.
 
         `before` is done in the same transaction.
+
+        Raises `BadCredentials` where the account was closed or changed since `user` was read.
         """
         now, came_from = utc_now(), origin()
         sign_in = SignIn(
@@ -133,14 +135,20 @@ class Accounts:
             address=came_from.address,
         )
 
-        async def write(session: Session) -> None:
+        async def write(session: Session) -> list[UUID]:
             if before is not None:
                 await before(session)
+            made = await count_session(user, session)
             await sign_in.insert(session=session)
+            ended = [] if made % TRIMMED_EVERY else await trim_sessions(user.id, session)
             facts = {"session_id": str(sign_in.id), "methods": " ".join(methods)}
             await record(session, Act.SIGNED_IN, actor=user.id, target=user.id, facts=facts)
+            return ended
 
-        await in_transaction(write)
+        ended = await in_transaction(write)
+        self.forget(ended)
+        if ended:
+            security.info("oldest_sessions_ended", user_id=str(user.id), sessions=len(ended))
         security.info("signed_in", user_id=str(user.id), session_id=str(sign_in.id), methods=methods)
         return self.tokens(user, sign_in, now)
 
@@ -184,14 +192,15 @@ class Accounts:
             raise RefreshRefused
         expires_at = self._expiry(sign_in.created_at, now)
         rotated = await SignIn.get_pymongo_collection().find_one_and_update(
-            {"_id": sign_in.id, "ended_at": None, "generation": presented},
+            {"_id": sign_in.id, "ended_at": None, "generation": presented, "nonce": sign_in.nonce},
             {"$inc": {"generation": 1}, "$set": {"rotated_at": now, "expires_at": expires_at}},
         )
         if rotated is not None:
             sign_in.expires_at = expires_at
             return presented + 1
         current = await SignIn.get(sign_in.id)
-        if current is None or current.ended_at is not None:
+        # With another nonce it is a copy of a token that a change of password has made worthless meanwhile.
+        if current is None or current.ended_at is not None or current.nonce != sign_in.nonce:
             raise RefreshRefused
         sign_in.expires_at = current.expires_at
         return await self._next_generation(current, presented, now)

@@ -8,9 +8,10 @@ import asyncio
 import contextvars
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -41,11 +42,11 @@ class Standing:
 
 
 class KeyVerdicts:
-    """One per process."""
+    """One per process. No key of a role in `mfa_required_for` works while its owner has no second factor."""
 
-    def __init__(self) -> None:
+    def __init__(self, mfa_required_for: Collection[str]) -> None:
         self._recent: Recent = Recent()
-        self._stored = Together(_read_keys)
+        self._stored = Together(partial(_read_keys, mfa_required_for))
         self._uses = Uses()
 
     async def caller(self, text: str) -> Caller:
@@ -77,15 +78,16 @@ class KeyVerdicts:
         await self._uses.close()
 
 
-async def _read_keys(key_ids: list[UUID]) -> dict[UUID, Standing]:
+async def _read_keys(mfa_required_for: Collection[str], key_ids: list[UUID]) -> dict[UUID, Standing]:
     now = utc_now()
     live = {"_id": {"$in": key_ids}, "revoked_at": None, "expires_at": {"$gt": now}}
     keys = await ApiKey.get_pymongo_collection().find(live, {"name": 0}).to_list()
     if not keys:
         return {}
     able = {"_id": {"$in": [one["owner_id"] for one in keys]}, "active": True, "role": {"$in": [*OWNERS]}}
-    owners = await User.get_pymongo_collection().find(able, {"role": 1}).to_list()
-    roles = {one["_id"]: Role(one["role"]) for one in owners}
+    owners = await User.get_pymongo_collection().find(able, {"role": 1, "totp.last_step": 1}).to_list()
+    bare = {one["_id"] for one in owners if one["role"] in mfa_required_for and one.get("totp") is None}
+    roles = {one["_id"]: Role(one["role"]) for one in owners if one["_id"] not in bare}
     return {one["_id"]: _standing(one, roles[one["owner_id"]]) for one in keys if one["owner_id"] in roles}
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from lms.accounts.documents import User
+from lms.accounts.rules import BadCredentials
 from lms.accounts.schemas import CodeAsked, Tokens
 from lms.accounts.service import Accounts
 from lms.audit import record
@@ -153,7 +154,11 @@ async def exchange(accounts: Accounts, provider: Provider, data: OidcExchange) -
     user = await User.get(code.user_id)
     if user is None or not user.active:
         raise OidcCodeRefused
-    return await identified(accounts, user, code.methods, code.auth_time)
+    try:
+        return await identified(accounts, user, code.methods, code.auth_time)
+    except BadCredentials:
+        # Closed or changed since it was read.
+        raise OidcCodeRefused from None
 
 
 async def identified(

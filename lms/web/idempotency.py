@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from beanie import Document
 from litestar import Request, Response
+from litestar.di import NamedDependency
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
@@ -16,6 +17,8 @@ from lms.auth import CurrentUser
 from lms.clock import utc_now
 from lms.errors import Conflict, FieldError, Invalid, LMSError
 from lms.schemas import Output, encode
+from lms.settings import Settings
+from lms.tokens import hidden_digest
 from lms.transactions import Session, in_transaction
 from lms.web.problems import MEDIA_TYPE, problem_of, request_id_of
 
@@ -85,13 +88,13 @@ Effect = Callable[[Session], Awaitable[Answer]]
 class Once:
     """Runs a request's effect in a transaction, at most once for one key."""
 
-    def __init__(self, request: Request[Any, Any, Any], caller_id: UUID, body: bytes) -> None:
+    def __init__(self, request: Request[Any, Any, Any], caller_id: UUID, body: bytes, settings: Settings) -> None:
         self._request_id = request_id_of(request.scope)
         self._caller_id = caller_id
         self._key = _checked_key(request.headers.get("idempotency-key"))
         scope = "\0".join((str(caller_id), str(request.method), request.url.path, self._key or ""))
         self._id = hashlib.sha256(scope.encode()).hexdigest()
-        self._body_hash = hashlib.sha256(body).hexdigest()
+        self._body_hash = hidden_digest(settings, body)
 
     async def run(self, effect: Effect) -> Response[Any]:
         """The answer to `effect`, or the kept answer of the request that had this key before."""
@@ -173,6 +176,6 @@ async def forget_answers(about: UUID, session: Session) -> None:
     await IdempotencyRecord.get_pymongo_collection().update_many(told, {"$set": {"body": None}}, session=session)
 
 
-async def provide_once(request: Request[Any, Any, Any], user: CurrentUser) -> Once:
+async def provide_once(request: Request[Any, Any, Any], user: CurrentUser, settings: NamedDependency[Settings]) -> Once:
     """The dependency `once` of every authenticated POST that creates or triggers something."""
-    return Once(request, user.id, await request.body())
+    return Once(request, user.id, await request.body(), settings)

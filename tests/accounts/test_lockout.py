@@ -213,6 +213,17 @@ async def test_an_own_account_does_not_wash_a_guesser_clean(app: Litestar, accou
     assert refusal(await attempt(app, AWAY, email="one-more@school.example")) == DELAYED
 
 
+@pytest.mark.usefixtures("database", "held_clock")
+async def test_nor_do_right_passwords_at_the_same_moment(app: Litestar, accounts: Accounts) -> None:
+    mallory = await a_person(accounts, "Mallory")
+    for number in range(NETWORK.free // 4):
+        await fail(app, AWAY, 4, email=f"guess-{number}@school.example")
+        if number % 8 == 0:
+            right = await asyncio.gather(*(attempt(app, AWAY, PASSWORD, mallory.email) for _ in range(PAIR.free)))
+            assert [one.status_code for one in right] == [200] * PAIR.free
+    assert refusal(await attempt(app, AWAY, email="one-more@school.example")) == DELAYED
+
+
 async def test_addresses_of_one_ipv6_network_are_one(app: Litestar, sam: User) -> None:
     for number in range(PAIR.free):
         assert refusal(await attempt(app, f"2001:db8:0:1::{number}", email=sam.email)) == REFUSED

@@ -133,6 +133,19 @@ async def test_a_refresh_that_read_the_session_before_it_ended_is_refused(
     assert (await stored_of(first)).generation == 0
 
 
+@pytest.mark.parametrize("rotated", [False, True], ids=["would win", "has lost"])
+async def test_a_refresh_that_read_the_session_before_its_nonce_was_renewed_is_refused(
+    client: httpx.AsyncClient, accounts: Accounts, first: Signed, *, rotated: bool
+) -> None:
+    """A change of password lets this session go on, so that a copy of the refresh token is worth nothing."""
+    read_before = await stored_of(first)
+    change = {"$set": {"nonce": "another"}, "$inc": {"generation": int(rotated)}}
+    await SignIn.get_pymongo_collection().update_one({"_id": read_before.id}, change)
+    with pytest.raises(RefreshRefused):
+        await accounts._next_generation(read_before, 0, utc_now())  # pyright: ignore[reportPrivateUsage]
+    assert (await stored_of(first)).generation == int(rotated)
+
+
 @pytest.mark.parametrize("days", [0, 29])
 async def test_each_refresh_prolongs_the_sign_in(
     client: httpx.AsyncClient, first: Signed, held_clock: HeldClock, days: int

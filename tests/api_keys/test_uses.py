@@ -38,7 +38,7 @@ async def use(process: KeyVerdicts, text: str) -> None:
 
 async def test_it_is_known_to_the_minute(ivy: User, held_clock: HeldClock, commands: Commands) -> None:
     key, text = await a_key(ivy, Scope.COURSES_READ)
-    process = KeyVerdicts()
+    process = KeyVerdicts(())
     await use(process, text)
     first = held_clock.now
     assert await stored(key.id) == first
@@ -54,7 +54,7 @@ async def test_it_is_known_to_the_minute(ivy: User, held_clock: HeldClock, comma
 
 async def test_many_uses_of_many_keys_are_few_writes(ivy: User, ada: User, commands: Commands) -> None:
     texts = [(await a_key(owner, Scope.COURSES_READ))[1] for owner in (ivy, ada) for _ in range(5)]
-    process = KeyVerdicts()
+    process = KeyVerdicts(())
     commands.seen.clear()
     await asyncio.gather(*(process.caller(text) for _ in range(20) for text in texts))
     await process.close()
@@ -64,7 +64,7 @@ async def test_many_uses_of_many_keys_are_few_writes(ivy: User, ada: User, comma
 
 async def test_two_processes_write_it_once_a_minute(ivy: User, held_clock: HeldClock, commands: Commands) -> None:
     key, text = await a_key(ivy, Scope.COURSES_READ)
-    one, other = KeyVerdicts(), KeyVerdicts()
+    one, other = KeyVerdicts(()), KeyVerdicts(())
     await use(one, text)
     first = held_clock.now
     held_clock.advance(seconds=30)
@@ -77,7 +77,7 @@ async def test_two_processes_write_it_once_a_minute(ivy: User, held_clock: HeldC
 
 async def test_of_two_that_write_at_once_the_later_changes_nothing(ivy: User, held_clock: HeldClock) -> None:
     key, text = await a_key(ivy, Scope.COURSES_READ)
-    one, other = KeyVerdicts(), KeyVerdicts()
+    one, other = KeyVerdicts(()), KeyVerdicts(())
     # Both have read that it was never used.
     await asyncio.gather(one.caller(text), other.caller(text))
     await one.close()
@@ -90,7 +90,7 @@ async def test_of_two_that_write_at_once_the_later_changes_nothing(ivy: User, he
 async def test_a_refused_key_was_not_used(ivy: User) -> None:
     key, text = await a_key(ivy, Scope.COURSES_READ)
     other, _ = await a_key(ivy, Scope.COURSES_READ)
-    process = KeyVerdicts()
+    process = KeyVerdicts(())
     await use(process, text)
     assert await stored(other.id) is None
     assert await stored(key.id) is not None
@@ -109,7 +109,7 @@ async def test_a_write_that_fails_fails_no_request_and_is_made_again(
     ivy: User, database: Database, redis_url: str, tmp_path: Path, held_clock: HeldClock
 ) -> None:
     key, text = await a_key(ivy, Scope.COURSES_READ)
-    process, first = KeyVerdicts(), held_clock.now
+    process, first = KeyVerdicts(()), held_clock.now
     await use(process, text)
     held_clock.advance(minutes=1)
     away = settings_for(

@@ -45,11 +45,24 @@ async def stands(process: KeyVerdicts, text: str) -> bool:
 
 async def test_who_asks_is_the_keys_owner_as_they_are_now(ivy: User) -> None:
     key, text = await a_key(ivy, Scope.COURSES_READ, Scope.COURSES_WRITE)
-    caller = await KeyVerdicts().caller(text)
+    caller = await KeyVerdicts(()).caller(text)
     assert (caller.id, caller.role, caller.session_id) == (ivy.id, Role.INSTRUCTOR, key.id)
     assert caller.scopes == {Scope.COURSES_READ, Scope.COURSES_WRITE}
-    await change_role(ivy.id, Role.ADMIN)
-    assert (await KeyVerdicts().caller(text)).role is Role.ADMIN
+    await ivy.set({"role": Role.ADMIN})
+    assert (await KeyVerdicts(()).caller(text)).role is Role.ADMIN
+
+
+async def test_whose_role_must_have_a_second_factor_has_no_key_without(
+    ivy: User, ada: User, app: Litestar, settings: Settings, database: Database
+) -> None:
+    keys = [(await a_key(owner, Scope.PROFILE_READ))[1] for owner in (ada, ivy)]
+    assert [await stands(KeyVerdicts({"admin"}), text) for text in keys] == [False, True]
+    demanding = settings.model_copy(update={"mfa_required_for": ["admin"]})
+    async with running(create_app(demanding)) as strict, open_http(strict, **bearer(keys[0])) as client:
+        assert refusal(await client.get("/users/me")) == (401, "api_key_refused")
+    totp = {"secret": b"sealed", "last_step": 0, "recovery_codes": [], "enabled_at": utc_now()}
+    await database["users"].update_one({"_id": ada.id}, {"$set": {"totp": totp}})
+    assert [await stands(KeyVerdicts({"admin"}), text) for text in keys] == [True, True]
 
 
 async def test_what_is_out(ivy: User, sam: User, database: Database) -> None:
@@ -61,13 +74,13 @@ async def test_what_is_out(ivy: User, sam: User, database: Database) -> None:
     assert erased.owner_id != ivy.id
     unknown, forged = key_text(new_id(), b"\x01" * 32), key_text(key.id, b"\x01" * 32)
     for text in (expired, revoked, students, nobodys, unknown, forged):
-        assert not await stands(KeyVerdicts(), text)
+        assert not await stands(KeyVerdicts(()), text)
 
 
 async def test_a_scope_that_is_not_known_here_opens_nothing(ivy: User, database: Database) -> None:
     key, text = await a_key(ivy, Scope.COURSES_READ)
     await database["api_keys"].update_one({"_id": key.id}, {"$push": {"scopes": "rockets:launch"}})
-    assert (await KeyVerdicts().caller(text)).scopes == {Scope.COURSES_READ}
+    assert (await KeyVerdicts(()).caller(text)).scopes == {Scope.COURSES_READ}
 
 
 async def test_a_verdict_is_reused_for_half_a_second_and_no_longer(
@@ -76,7 +89,7 @@ async def test_a_verdict_is_reused_for_half_a_second_and_no_longer(
     hands = Hands()
     monkeypatch.setattr(verdicts, "time", hands)
     key, text = await a_key(ivy, Scope.COURSES_READ, last_used_at=utc_now())
-    process = KeyVerdicts()
+    process = KeyVerdicts(())
     assert await stands(process, text)
     # As another process does.
     await ApiKey.get_pymongo_collection().update_one({"_id": key.id}, {"$set": {"revoked_at": utc_now()}})
@@ -95,7 +108,7 @@ async def test_a_verdict_is_reused_for_half_a_second_and_no_longer(
 
 async def test_a_key_expires_at_its_time_however_fresh_the_verdict_is(ivy: User, held_clock: HeldClock) -> None:
     _, text = await a_key(ivy, Scope.COURSES_READ, expires_at=held_clock.now + timedelta(seconds=60))
-    process = KeyVerdicts()
+    process = KeyVerdicts(())
     assert await stands(process, text)
     held_clock.advance(seconds=60)
     assert not await stands(process, text)
@@ -107,7 +120,7 @@ async def test_whoever_asks_at_the_same_time_is_told_by_the_same_two_commands(
     now = utc_now()
     texts = [(await a_key(owner, Scope.COURSES_READ, last_used_at=now))[1] for owner in (ivy, ada) for _ in range(10)]
     _, revoked = await a_key(ivy, Scope.COURSES_READ, revoked_at=now)
-    process = KeyVerdicts()
+    process = KeyVerdicts(())
     await stands(process, texts[0])
     commands.seen.clear()
     told = await asyncio.gather(*(stands(process, text) for text in [*texts[1:], revoked]))
@@ -136,7 +149,7 @@ async def make_the_owner_a_student(owner: User, key: ApiKey) -> tuple[int, str]:
 async def make_the_owner_an_instructor(owner: User, key: ApiKey) -> tuple[int, str]:
     _ = key
     await change_role(owner.id, Role.INSTRUCTOR)
-    return 403, "wrong_role"
+    return 401, "api_key_refused"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +184,17 @@ async def test_who_comes_back_makes_new_keys(ivy: User) -> None:
     _, text = await a_key(ivy, Scope.COURSES_READ)
     await set_active(ivy.id, active=False)
     await set_active(ivy.id, active=True)
-    assert not await stands(KeyVerdicts(), text)
+    assert not await stands(KeyVerdicts(()), text)
+
+
+async def test_a_key_neither_grows_nor_comes_back_with_a_role(ivy: User, ada: User) -> None:
+    _, grown = await a_key(ivy, Scope.AUDIT_READ)
+    await change_role(ivy.id, Role.ADMIN)
+    _, back = await a_key(ada, Scope.AUDIT_READ)
+    await change_role(ada.id, Role.STUDENT)
+    await change_role(ada.id, Role.ADMIN)
+    for text in (grown, back):
+        assert not await stands(KeyVerdicts(()), text)
 
 
 async def test_signing_out_everywhere_and_a_new_password_leave_keys_alone(

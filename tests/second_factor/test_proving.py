@@ -179,7 +179,7 @@ async def test_the_guard_asks_a_visitor_to_sign_in_though_no_other_stands_before
     app = Litestar(
         [danger, guarded],
         dependencies={"user": Provide(provide_user)},
-        middleware=[Authentication(accounts.keys, accounts.verdicts, KeyVerdicts())],
+        middleware=[Authentication(accounts.keys, accounts.verdicts, KeyVerdicts(()))],
         exception_handlers={Exception: render_problem},
         openapi_config=None,
     )

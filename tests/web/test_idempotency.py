@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from lms.accounts.documents import User
 from lms.clock import utc_now
 from lms.courses.documents import Course
+from lms.settings import Settings
+from lms.tokens import hidden_digest
 from lms.web.idempotency import MAX_KEPT_BODY, IdempotencyRecord
 from tests.build import a_course
 from tests.commands import Commands
@@ -117,6 +120,19 @@ async def test_an_answer_too_large_to_keep_says_that_it_was_done(
     assert again.json()["code"] == "answer_not_kept"
     assert again.json()["location"] == again.headers["location"] == first.headers["location"]
     assert len((await client.get(f"/courses/{course.id}")).json()["lessons"]) == 3
+
+
+async def test_a_body_with_a_password_cannot_be_guessed_from_what_is_kept(
+    client_for: ClientFor, ivy: User, settings: Settings
+) -> None:
+    body = b'{"title": "Tides"}'
+    client = await client_for(ivy)
+    json = {"Content-Type": "application/json"}
+    assert (await client.post("/courses", content=body, headers=KEY | json)).status_code == 201
+    (kept,) = await IdempotencyRecord.find_all().to_list()
+    assert kept.body_hash == hidden_digest(settings, body)
+    another = settings.model_copy(update={"secret_key": type(settings.secret_key)("another key " * 3)})
+    assert kept.body_hash not in {hidden_digest(another, body), hashlib.sha256(body).hexdigest()}
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "é"])
