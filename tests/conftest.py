@@ -170,7 +170,7 @@ async def client_for(
 
 
 async def _stored(name: str, role: Role) -> User:
-    return await a_user(name, role).insert()
+    return await a_user(name, role, verified=True).insert()
 
 
 @pytest.fixture

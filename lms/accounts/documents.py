@@ -29,6 +29,9 @@ class User(BaseDocument):
     made at the same time meet here. `search` is what they are found by: whoever changes name or address sets it anew
     (`search_words`). `owner_rev` counts the courses they were ever given. `totp` is their second factor,
     if they have one. `sessions_made` counts their sign-ins, so that each meets whoever changes the account meanwhile.
+
+    `password_doubted`: the address is verified, but not by a session that knew the password, so that somebody else may
+    have set that. Whoever is stored without it was verified before anybody asked.
     """
 
     id: UUID = Field(default_factory=new_person_id)  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -40,6 +43,7 @@ class User(BaseDocument):
     rev: int = 0
     active: bool = True
     verified: bool = False
+    password_doubted: bool = False
     locale: str = "en"
     time_zone: str = "UTC"
     auth_epoch: int = 0
@@ -67,6 +71,11 @@ class User(BaseDocument):
     def _findable(self) -> Self:
         self.search = self.search or search_words(self.email, self.full_name)
         return self
+
+    @property
+    def owner_proved(self) -> bool:
+        """Whether the owner of the address chose what signs in here."""
+        return self.verified and not self.password_doubted
 
     @classmethod
     async def by_email(cls, email: str) -> Self | None:

@@ -9,7 +9,14 @@ from pymongo import DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, SignIn, User
-from lms.accounts.rules import BadCredentials, EmailTaken, LastAdmin, UserNotFound, check_new_password
+from lms.accounts.rules import (
+    BadCredentials,
+    EmailTaken,
+    LastAdmin,
+    UserNotFound,
+    check_new_password,
+    check_promotion,
+)
 from lms.api_keys.documents import ApiKey
 from lms.audit import Other, record
 from lms.audit.documents import Act
@@ -17,6 +24,7 @@ from lms.auth import Caller
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
 from lms.folding import search_words
+from lms.oidc.documents import Identity
 from lms.passwords import Passwords
 from lms.transactions import Session, in_transaction, next_number
 from lms.web.etags import RevisionMismatch, seen_revision, strong_tag
@@ -94,14 +102,19 @@ async def change_person(
     """Set what differs from `before`, which this transaction has read, and write each act down.
 
     Another role ends every access token and API key, being kept out every session too; those are returned, for
-    `Accounts.forget` once that is committed. Raises `LastAdmin`; an operator, who can make another one, is not held up
-    by that.
+    `Accounts.forget` once that is committed. Raises `LastAdmin` and `RoleNeedsVerified`; an operator is not held up by
+    these.
     """
     new = {name: value for name, value in changes.items() if getattr(before, name) != value}
     if not new:
         return before, []
+    if by != "operator":
+        check_promotion(before, new)
     access = new.keys() & {"role", "active"}
-    found = {"search": search_words(before.email, new["full_name"])} if "full_name" in new else {}
+    found: dict[str, Any] = {"search": search_words(before.email, new["full_name"])} if "full_name" in new else {}
+    if new.get("verified"):
+        # Whoever vouches for the address cannot know who has set the password.
+        found["password_doubted"] = True
     raw = await User.get_pymongo_collection().find_one_and_update(
         {"_id": before.id},
         {"$set": new | found, "$inc": {"rev": 1, "auth_epoch": int(bool(access))}},
@@ -141,6 +154,22 @@ async def _record_changes(before: User, new: Mapping[str, Any], by: UUID | Other
         if "full_name" in profile:
             told[target] = {"full_name_before": before.full_name, "full_name": profile["full_name"]}
         await record(session, Act.PROFILE_CHANGED, actor=by, target=target, private=told, facts=fields)
+
+
+async def take_over(user: User, values: Mapping[str, Any], session: Session) -> tuple[User, list[UUID]]:
+    """Give an account to the owner of its address, whom nobody knows to have set it up: with `values`, and without
+    anything that lets in, or locks out by, whoever did. Returns the ended sessions, for `Accounts.forget`.
+    """
+    owned = {"verified": True, "password_doubted": False, "totp": None, "pending_totp": None, "code_tries": None}
+    raw = await User.get_pymongo_collection().find_one_and_update(
+        {"_id": user.id},
+        {"$set": {**values, **owned}, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}},
+        return_document=ReturnDocument.AFTER,
+        session=session,
+    )
+    await ApiKey.revoke({"owner_id": user.id}, session)
+    await Identity.get_pymongo_collection().delete_many({"user_id": user.id}, session=session)
+    return User.model_validate(raw), await end_sessions({"user_id": user.id}, session)
 
 
 async def end_sessions(which: Mapping[str, Any], session: Session | None = None) -> list[UUID]:

@@ -1,9 +1,12 @@
 """Decisions about people. Pure: values in, a value or a typed error out."""
 
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any
 
+from lms.accounts.documents import Role, User
 from lms.errors import Conflict, FieldError, Forbidden, Invalid, NotFound, RateLimited, Unauthenticated
 
 PASSWORD_LENGTHS = range(8, 129)
@@ -48,6 +51,11 @@ class LastAdmin(Conflict):
     detail = "This is the last administrator; make somebody else one first."
 
 
+class RoleNeedsVerified(Conflict):
+    code = NotVerified.code
+    detail = "Nobody has proved this address, so anybody may have signed up with it; verify it, or vouch for it."
+
+
 class CommonPassword(Invalid):
     code = "common_password"
     detail = "This password is among the first that anybody would try; choose another one."
@@ -69,6 +77,12 @@ def normal_email(text: str) -> str:
     """One spelling of an address: trimmed, lower case, NFC."""
     # In this order: lower case can bring together what composes, as in H with a macron below.
     return unicodedata.normalize("NFC", text.strip().lower())
+
+
+def check_promotion(before: User, new: Mapping[str, Any]) -> None:
+    """Rights are for the owner of an address, not for whoever typed it. Raises `RoleNeedsVerified`."""
+    if new.get("role", Role.STUDENT) != Role.STUDENT and not new.get("verified", before.verified):
+        raise RoleNeedsVerified
 
 
 def check_new_password(

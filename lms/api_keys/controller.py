@@ -6,6 +6,7 @@ from litestar import Controller, Request, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
+from lms.accounts.rules import NotVerified
 from lms.api_keys import queries, service
 from lms.api_keys.documents import OWNERS
 from lms.api_keys.rules import ApiKeyNotFound, TooManyApiKeys
@@ -25,7 +26,7 @@ class ApiKeyController(Controller):
         "/",
         status_code=201,
         guards=[requires(*OWNERS), proved_recently],
-        opt={"errors": [TooManyApiKeys], "rate_limit": "writes"},
+        opt={"errors": [TooManyApiKeys, NotVerified], "rate_limit": "writes"},
     )
     async def create_api_key(self, data: JSONBody[ApiKeyCreate], user: CurrentUser) -> Response[ApiKeyCreated]:
         """Make an API key: it acts as you, within its scopes. Its text is in this answer and nowhere else.

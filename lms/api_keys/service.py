@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from lms.accounts.documents import User
+from lms.accounts.rules import NotVerified
 from lms.api_keys.documents import OWNERS, ApiKey
 from lms.api_keys.rules import MOST_KEYS, SECRET_BYTES, ApiKeyNotFound, TooManyApiKeys, key_text, parse_key
 from lms.api_keys.schemas import ApiKeyCreate
@@ -21,7 +22,10 @@ from lms.transactions import Session, in_transaction
 
 
 async def create_key(owner_id: UUID, data: ApiKeyCreate, by: UUID | Other) -> tuple[ApiKey, str]:
-    """The stored key, and its text, which nobody can tell again. Raises `TooManyApiKeys`, `WrongRole`."""
+    """The stored key, and its text, which nobody can tell again.
+
+    Raises `TooManyApiKeys`, `WrongRole` and, but not for an operator, `NotVerified`.
+    """
     key_id, now = new_id(), utc_now()
     text = key_text(key_id, secrets.token_bytes(SECRET_BYTES))
     key = ApiKey(
@@ -38,9 +42,13 @@ async def create_key(owner_id: UUID, data: ApiKeyCreate, by: UUID | Other) -> tu
         # Of two that are made at once one has to wait here, so that neither is counted without the other; and so has
         # whoever keeps the owner out meanwhile.
         able = {"_id": owner_id, "active": True, "role": {"$in": [*OWNERS]}}
-        owner = await User.get_pymongo_collection().update_one(able, {"$inc": {"keys_made": 1}}, session=session)
-        if not owner.matched_count:
+        owner = await User.get_pymongo_collection().find_one_and_update(
+            able, {"$inc": {"keys_made": 1}}, projection={"verified": 1}, session=session
+        )
+        if owner is None:
             raise WrongRole
+        if by == owner_id and not owner["verified"]:
+            raise NotVerified
         live: dict[str, Any] = {"owner_id": owner_id, "revoked_at": None, "expires_at": {"$gt": now}}
         keys = ApiKey.get_pymongo_collection()
         if await keys.count_documents(live, limit=MOST_KEYS, session=session) >= MOST_KEYS:

@@ -58,7 +58,8 @@ class OidcStart(BaseDocument):
 
 
 class OidcCode(BaseDocument):
-    """What an app exchanges for tokens, by the digest of the code that it was sent.
+    """What an app exchanges for tokens, by the digest of the code that it was sent. It counts for the rights of its
+    moment.
 
     `auth_time` is when the person proved at the provider who they are, where it says so.
     """
@@ -66,6 +67,7 @@ class OidcCode(BaseDocument):
     id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     provider: str
     user_id: UUID
+    auth_epoch: int
     methods: list[str]
     auth_time: datetime | None = None
     app_challenge: str

@@ -8,10 +8,9 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import User
-from lms.accounts.people import end_sessions
+from lms.accounts.people import take_over
 from lms.accounts.rules import normal_email
 from lms.accounts.schemas import EmailText, FullName
-from lms.api_keys.documents import ApiKey
 from lms.audit import record
 from lms.audit.documents import Act
 from lms.folding import search_words
@@ -78,20 +77,10 @@ class Arrival:
         return user
 
     async def _take_over(self, user: User, session: Session) -> User:
-        """The address was never proved here, so whoever set the password is not known to be its owner."""
+        """Whoever set the password is not known to be the owner of the address."""
         name = self._full_name(user.full_name)
-        taken = {
-            "password_hash": "",
-            "verified": True,
-            "totp": None,
-            "pending_totp": None,
-            "full_name": name,
-            "search": search_words(user.email, name),
-        }
-        change = {"$set": taken, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}}
-        changed = await _change(user, change, session)
-        self.ended = await end_sessions({"user_id": user.id}, session)
-        await ApiKey.revoke({"owner_id": user.id}, session)
+        values = {"password_hash": "", "full_name": name, "search": search_words(user.email, name)}
+        changed, self.ended = await take_over(user, values, session)
         return changed
 
     async def _store(self, user: User, how: Linking, session: Session) -> None:

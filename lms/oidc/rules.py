@@ -186,8 +186,9 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 def decide_linking(user: User | None, other: Identity | None) -> Linking:
     """What to do for a verified address: `user` has it here, `other` is theirs at the same issuer already.
 
-    An address that nobody has proved here may have been signed up by a stranger, who waits for its owner to come: so
-    its owner gets the account as by a reset of the password, without anything that could let the stranger back in.
+    An address that nobody has proved here may have been signed up by a stranger, who waits for its owner to come; and
+    so may one whose owner followed a link that they had not asked for. Its owner gets the account as by a reset of the
+    password, without anything that could let the stranger back in.
     An address that the provider has given to somebody else must not carry the account over to them.
     """
     if user is None:
@@ -196,7 +197,8 @@ def decide_linking(user: User | None, other: Identity | None) -> Linking:
         raise SignInFailed(Failure.SIGN_IN_REFUSED, "the account is closed")
     if other is not None:
         raise SignInFailed(Failure.LINKED_OTHERWISE, "the account has another identity at this issuer")
-    return Linking.LINK if user.verified else Linking.TAKE_OVER
+    is_safe = user.owner_proved or (user.verified and not user.password_hash)
+    return Linking.LINK if is_safe else Linking.TAKE_OVER
 
 
 def check_unlinking(*, has_password: bool, identities: int) -> None:

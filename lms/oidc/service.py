@@ -107,6 +107,7 @@ async def come_back(accounts: Accounts, provider: Provider, cookie: str, query: 
         id=digest_of(code),
         provider=name,
         user_id=user.id,
+        auth_epoch=user.auth_epoch,
         methods=list(person.methods),
         auth_time=person.auth_time,
         app_challenge=started.app_challenge,
@@ -152,7 +153,7 @@ async def exchange(accounts: Accounts, provider: Provider, data: OidcExchange) -
     if code is None or not hmac.compare_digest(challenge_of(data.app_verifier), code.app_challenge):
         raise OidcCodeRefused
     user = await User.get(code.user_id)
-    if user is None or not user.active:
+    if user is None or not user.active or user.auth_epoch != code.auth_epoch:
         raise OidcCodeRefused
     try:
         return await identified(accounts, user, code.methods, code.auth_time)

@@ -9,7 +9,7 @@ from lms.accounts.rules import CommonPassword, OriginRefused, TooManyAttempts
 from lms.accounts.schemas import Accepted, Tokens
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, OptionalUser, requires
-from lms.recovery import service
+from lms.recovery import asking, service
 from lms.recovery.rules import AddressTaken, LinkRefused, NoPassword, SameAddress, WrongPassword
 from lms.recovery.schemas import (
     EmailChange,
@@ -38,7 +38,7 @@ class RecoveryController(Controller):
 
         Known, unknown and verified addresses get the same answer. A new link ends the one before.
         """
-        await service.ask_to_verify(accounts, data.email)
+        await asking.ask_to_verify(accounts, data.email)
         return Accepted()
 
     @post("/verify-email/confirm", status_code=200, opt={"errors": [LinkRefused]})
@@ -48,6 +48,8 @@ class RecoveryController(Controller):
         """Verify an address with the token of a mailed link, which works once.
 
         Ends the sessions from before, which anybody may have begun who gave this address, except the one that asks.
+        Without a session of the account it stays open who chose the password: a reset by mail, or a first sign-in at a
+        provider, then also removes second factor, API keys and identities.
         """
         await service.verify_email(accounts, viewer, data.token)
         return EmailIsVerified()
@@ -58,7 +60,7 @@ class RecoveryController(Controller):
 
         Known and unknown addresses get the same answer. A new link ends the one before.
         """
-        await service.forgot_password(accounts, data.email)
+        await asking.forgot_password(accounts, data.email)
         return Accepted()
 
     @post("/reset-password", status_code=200, opt={"errors": [LinkRefused, CommonPassword]})
@@ -112,6 +114,8 @@ class RecoveryController(Controller):
         return Accepted()
 
     @post("/change-email/confirm", status_code=200, opt={"errors": [LinkRefused, AddressTaken]})
-    async def confirm_email_change(self, data: JSONBody[EmailChangeConfirmation]) -> EmailChangeState:
+    async def confirm_email_change(
+        self, data: JSONBody[EmailChangeConfirmation], viewer: OptionalUser
+    ) -> EmailChangeState:
         """Confirm a change of address with the token of one of the two mailed links; the second one makes it."""
-        return await service.confirm_email_change(data.token)
+        return await service.confirm_email_change(viewer, data.token)

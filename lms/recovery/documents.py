@@ -24,7 +24,7 @@ class MailedLink(BaseDocument):
     """One for a purpose and an address or person (`link_id`), so that a new one takes the place of the one before.
 
     `digests` are those of the tokens that were not used yet. The row of an address that nobody has is one for a person
-    that there is not.
+    that there is not. `outside`: a token of it was used by somebody who was not signed in as that person.
     """
 
     id: str  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
@@ -33,6 +33,7 @@ class MailedLink(BaseDocument):
     user_id: UUID
     email: str
     password_rev: int
+    outside: bool = False
     expires_at: datetime
 
     class Settings:

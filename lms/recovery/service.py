@@ -1,7 +1,5 @@
 """Getting back in, and changing what one signs in with."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -11,7 +9,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import SignIn, User
-from lms.accounts.people import end_sessions, hash_new_password, keep_session
+from lms.accounts.people import end_sessions, hash_new_password, keep_session, take_over
 from lms.accounts.rules import normal_email
 from lms.accounts.schemas import Tokens
 from lms.accounts.service import Accounts
@@ -21,8 +19,8 @@ from lms.auth import Caller, check_proof
 from lms.clock import utc_now
 from lms.errors import Unauthenticated
 from lms.folding import search_words
-from lms.ids import new_person_id
 from lms.outbox.documents import Event
+from lms.recovery.asking import settled
 from lms.recovery.documents import MailedLink, Purpose
 from lms.recovery.rules import (
     AddressTaken,
@@ -42,8 +40,6 @@ from lms.recovery.tasks import (
     send_email_change_confirmation,
     send_email_changed_email,
     send_password_changed_email,
-    send_password_reset_email,
-    send_verification_email,
 )
 from lms.tokens import digest_of, mail_token, new_nonce
 from lms.transactions import Session, in_transaction
@@ -53,60 +49,13 @@ T = TypeVar("T")
 security = structlog.get_logger("lms.security")
 
 
-async def forgot_password(accounts: Accounts, address: str) -> None:
-    life = timedelta(minutes=accounts.settings.reset_link_minutes)
-    asked = Asked("user.password_forgotten", Purpose.RESET_PASSWORD, send_password_reset_email.name, life)
-    await _send_link(accounts, asked, address, {"active": True})
-
-
-async def ask_to_verify(accounts: Accounts, address: str) -> None:
-    life = timedelta(hours=accounts.settings.email_link_hours)
-    asked = Asked("user.verification_asked", Purpose.VERIFY_EMAIL, send_verification_email.name, life)
-    await _send_link(accounts, asked, address, {"active": True, "verified": False})
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What somebody asks for who gives an address: the event, and the link that its job mails."""
-
-    event: str
-    purpose: Purpose
-    job: str
-    life: timedelta
-
-
-async def _send_link(accounts: Accounts, asked: Asked, address: str, who: dict[str, Any]) -> None:
-    """The same work for known and unknown addresses: the same commands, one event. Past the limit, nothing at all."""
-    email = normal_email(address)
-    if not await accounts.mail_limit.allows(email):
-        return
-    nonce = new_nonce()
-    digest = digest_of(mail_token(accounts.settings, asked.purpose, nonce))
-    expires_at = utc_now() + asked.life
-
-    async def write(session: Session) -> None:
-        user = await User.find_one({"email": email, **who}, session=session)
-        link = MailedLink(
-            id=link_id(asked.purpose, email),
-            purpose=asked.purpose,
-            digests=[digest],
-            user_id=user.id if user else new_person_id(),
-            email=email if user else "",
-            password_rev=user.password_rev if user else 0,
-            expires_at=expires_at,
-        )
-        await link.put(session)
-        await Event.emit(session, asked.event, [asked.job], user_id=str(link.user_id), nonce=nonce)
-
-    await _settled(write)
-
-
 async def verify_email(accounts: Accounts, caller: Caller | None, token: str) -> None:
     """Raises `LinkRefused`.
 
     Until now anybody could have signed up with this address and signed in, so that what was begun before ends, except
     the session that brings the link: whoever has both is whom they say. The password stays, or else most people would
-    have to choose another one. Who did not choose it has to reset it to get in, and then nothing is left of who did.
+    have to choose another one. Without such a session it is doubted: who did not choose it has to reset it to get in,
+    or comes by a provider, and then nothing is left of who did.
     """
 
     async def write(session: Session) -> list[UUID]:
@@ -114,12 +63,15 @@ async def verify_email(accounts: Accounts, caller: Caller | None, token: str) ->
         if link is None:
             raise LinkRefused
         mine = {"_id": link.user_id, "email": link.email, "active": True}
-        verified = {"$set": {"verified": True}, "$inc": {"rev": 1}}
-        before = await User.get_pymongo_collection().find_one_and_update(mine, verified, session=session)
+        doubted: Any = {"$or": [{"$not": "$verified"}, {"$ifNull": ["$password_doubted", False]}]}
+        is_own = caller is not None and caller.id == link.user_id
+        rev = {"$add": [{"$ifNull": ["$rev", 0]}, 1]}
+        values = {"verified": True, "password_doubted": False if is_own else doubted, "rev": rev}
+        before = await User.get_pymongo_collection().find_one_and_update(mine, [{"$set": values}], session=session)
         if before is None:
             raise LinkRefused
         await record(session, Act.EMAIL_VERIFIED, actor="nobody", target=link.user_id)
-        if before["verified"]:
+        if before["verified"] and not (is_own and before.get("password_doubted")):
             return []
         kept = {"_id": {"$ne": caller.session_id}} if caller else {}
         return await end_sessions({"user_id": link.user_id, **kept}, session)
@@ -128,7 +80,10 @@ async def verify_email(accounts: Accounts, caller: Caller | None, token: str) ->
 
 
 async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
-    """Set a password by a mailed link, which also proves the address. Every session ends. Raises `LinkRefused`."""
+    """Set a password by a mailed link, which also proves the address. Every session ends. Raises `LinkRefused`.
+
+    A second factor and API keys stay, but only with somebody who is known to have made them.
+    """
     link = await MailedLink.unused(Purpose.RESET_PASSWORD, data.token)
     owner = await User.get(link.user_id) if link else None
     check_reset(link, owner)
@@ -144,9 +99,15 @@ async def reset_password(accounts: Accounts, data: PasswordReset) -> None:
         check_reset(used, user)
         if user is None:
             raise LinkRefused
-        await _set_password(user, {"password_hash": password_hash, "verified": True}, session)
-        await record(session, Act.PASSWORD_RESET, actor="nobody", target=user.id)
-        return await end_sessions({"user_id": user.id}, session)
+        facts = {"taken_over": not user.owner_proved}
+        await record(session, Act.PASSWORD_RESET, actor="nobody", target=user.id, facts=facts)
+        values = {"password_hash": password_hash, "code_tries": None}
+        if user.owner_proved:
+            await _set_password(user, values, session)
+            return await end_sessions({"user_id": user.id}, session)
+        _, ended = await take_over(user, values, session)
+        await _tell_of_password(user, session)
+        return ended
 
     accounts.forget(await in_transaction(write))
     security.info("password_reset", user_id=str(owner.id))
@@ -201,18 +162,20 @@ async def change_email(accounts: Accounts, caller: Caller, data: EmailChange) ->
 
     async def write(session: Session) -> None:
         await link.put(session)
-        await record(
-            session, Act.EMAIL_CHANGE_ASKED, actor=user.id, target=user.id, private={user.id: {"email": email}}
-        )
+        told = {user.id: {"email": email}}
+        await record(session, Act.EMAIL_CHANGE_ASKED, actor=user.id, target=user.id, private=told)
         # Two events, since a mail is known by its event's id and these are two mails.
         for job in (send_email_change_approval, send_email_change_confirmation):
             await Event.emit(session, "user.email_change_asked", [job.name], user_id=str(user.id), nonce=nonce)
 
-    await _settled(write)
+    await settled(write)
 
 
-async def confirm_email_change(token: str) -> EmailChangeState:
-    """Raises `LinkRefused`, and `AddressTaken` where somebody else has got the address meanwhile."""
+async def confirm_email_change(caller: Caller | None, token: str) -> EmailChangeState:
+    """Raises `LinkRefused`, and `AddressTaken` where somebody else has got the address meanwhile.
+
+    Whoever follows a link outside of the account may not be the one who has its password, as in `verify_email`.
+    """
 
     async def write(session: Session) -> EmailChangeState:
         link = await MailedLink.use(Purpose.CHANGE_EMAIL, token, session)
@@ -222,15 +185,17 @@ async def confirm_email_change(token: str) -> EmailChangeState:
         check_email_change(link, user)
         if user is None:
             raise LinkRefused
+        outside = link.outside or caller is None or caller.id != user.id
         if link.digests:
+            stays = MailedLink.get_pymongo_collection()
+            await stays.update_one({"_id": link.id}, {"$set": {"outside": outside}}, session=session)
             return EmailChangeState(status="waiting")
         search = search_words(link.email, user.full_name)
-        changed = {"email": link.email, "verified": True, "search": search}
+        changed = {"email": link.email, "verified": True, "password_doubted": outside, "search": search}
         await _change_user(link.user_id, {"$set": changed, "$inc": {"rev": 1}}, session)
         told = {link.user_id: {"email": link.email}}
         await record(session, Act.EMAIL_CHANGED, actor="nobody", target=link.user_id, private=told)
-        job = send_email_changed_email.name
-        await Event.emit(session, "user.email_changed", [job], user_id=str(link.user_id))
+        await Event.emit(session, "user.email_changed", [send_email_changed_email.name], user_id=str(link.user_id))
         return EmailChangeState(status="changed")
 
     try:
@@ -274,9 +239,12 @@ async def _set_password(user: User, values: dict[str, Any], session: Session, *,
     change = {"$set": values, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}}
     changed = await _change_user(user.id, change, session)
     if is_told:
-        job = send_password_changed_email.name
-        await Event.emit(session, "user.password_changed", [job], user_id=str(user.id))
+        await _tell_of_password(user, session)
     return changed
+
+
+async def _tell_of_password(user: User, session: Session) -> None:
+    await Event.emit(session, "user.password_changed", [send_password_changed_email.name], user_id=str(user.id))
 
 
 async def _change_user(user_id: UUID, change: dict[str, Any], session: Session) -> User:
@@ -284,11 +252,3 @@ async def _change_user(user_id: UUID, change: dict[str, Any], session: Session) 
         {"_id": user_id}, change, return_document=ReturnDocument.AFTER, session=session
     )
     return User.model_validate(raw)
-
-
-async def _settled(write: Callable[[Session], Awaitable[T]]) -> T:
-    try:
-        return await in_transaction(write)
-    except DuplicateKeyError:
-        # Two first ones for one address met; the row of the other one is there now.
-        return await in_transaction(write)

@@ -3,7 +3,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from lms.accounts.delivery import AnyRequest, answer_tokens, check_delivery
-from lms.accounts.rules import OriginRefused
+from lms.accounts.rules import NotVerified, OriginRefused
 from lms.accounts.schemas import Tokens
 from lms.accounts.service import Accounts
 from lms.auth import ANYONE_SIGNED_IN, CurrentUser, proved_recently, requires
@@ -63,7 +63,7 @@ class SecondFactorController(Controller):
         "/mfa/totp",
         status_code=200,
         guards=[SIGNED_IN],
-        opt={"restricted": True, "errors": [WrongPassword, ProofTooOld]},
+        opt={"restricted": True, "errors": [WrongPassword, NotVerified, ProofTooOld]},
     )
     async def begin_totp(
         self, data: JSONBody[TotpStart], user: CurrentUser, accounts: NamedDependency[Accounts]

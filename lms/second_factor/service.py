@@ -10,6 +10,7 @@ from pymongo import ReturnDocument
 
 from lms.accounts.documents import SignIn, User
 from lms.accounts.people import end_sessions, keep_session
+from lms.accounts.rules import NotVerified
 from lms.accounts.service import Accounts
 from lms.audit import Other, record
 from lms.audit.documents import Act
@@ -62,14 +63,17 @@ async def state_of(accounts: Accounts, caller: Caller) -> SecondFactorState:
 async def begin(accounts: Accounts, caller: Caller, password: str | None) -> TotpSecret:
     """A new secret for this session to confirm, in the place of one that was not confirmed.
 
-    Raises `WrongPassword` and `TooManyAttempts`. A recent proof is asked for (`ProofTooOld`) where there is a factor
-    already, whose place the new one will take, and where there is no password, in whose place it stands.
+    Raises `WrongPassword`, `TooManyAttempts` and `NotVerified`. A recent proof is asked for (`ProofTooOld`) where there
+    is a factor already, whose place the new one will take, and where there is no password, in whose place it stands.
     """
     user = await User.get(caller.id)
     if user is None:
         raise Unauthenticated
     if user.password_hash:
         await check_password(accounts, user, given(password))
+    if not user.verified:
+        # It would lock the owner of the address out of what somebody else has signed up.
+        raise NotVerified
     if user.totp is not None or not user.password_hash:
         await check_proof(caller, timedelta(minutes=accounts.settings.proof_minutes))
     secret = new_secret()

@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import Role, User
-from lms.accounts.rules import CommonPassword, LastAdmin, UserNotFound
+from lms.accounts.rules import CommonPassword, LastAdmin, RoleNeedsVerified, UserNotFound
 from lms.accounts.schemas import SignedOut
 from lms.accounts.service import Accounts
 from lms.auth import CurrentUser, proved_recently, requires
@@ -104,7 +104,7 @@ class UserController(Controller):
     @patch(
         "/{user_id:uuid}",
         guards=[proved_recently],
-        opt={"conditional": True, "errors": [UserNotFound, LastAdmin, OwnAccess]},
+        opt={"conditional": True, "errors": [UserNotFound, LastAdmin, OwnAccess, RoleNeedsVerified]},
     )
     async def update_user(
         self,
@@ -117,7 +117,8 @@ class UserController(Controller):
         """Change what is named, all of it or nothing.
 
         Another role ends the person's access tokens within a second, `active: false` their sessions. There is always
-        an active administrator left, and nobody does either to themselves.
+        an active administrator left, and nobody does either to themselves. Whose address is not verified becomes
+        neither instructor nor administrator, unless `verified: true` vouches for it in the same request.
         """
         changed = await service.change_person(accounts, user, user_id, data, if_match(request))
         return _shown(changed)

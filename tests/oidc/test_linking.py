@@ -9,14 +9,16 @@ import pytest
 from litestar import Litestar
 
 from lms.accounts.documents import Role, User
-from lms.accounts.people import set_active
+from lms.accounts.people import set_active, take_over
 from lms.accounts.service import Accounts
 from lms.audit.documents import Act
 from lms.oidc.documents import Identity, OidcCode
 from lms.oidc.linking import Arrival
 from lms.oidc.rules import Person
 from lms.outbox.documents import Event
+from lms.transactions import in_transaction
 from tests.accounts.people import PASSWORD, a_person, refusal, sign_in
+from tests.build import a_user
 from tests.conftest import open_client, token_for
 from tests.oidc.browser import Browser, exchange, told
 from tests.oidc.rogue import Rogue
@@ -56,6 +58,39 @@ async def test_of_many_who_are_one_person_there_is_one_account(accounts: Account
     linked = await Event.find({"kind": "audit", "data.act": Act.IDENTITY_LINKED}).to_list()
     assert len(linked) == 1
     assert await Event.find({"kind": {"$ne": "audit"}}).count() == 1
+
+
+@pytest.mark.parametrize("doubted", [True, False])
+async def test_a_password_that_the_owner_may_not_know_goes(
+    accounts: Accounts, api: httpx.AsyncClient, browser: Browser, rogue: Rogue, doubted: bool
+) -> None:
+    sam = await a_person(accounts, "Sam", verified=True, password_doubted=doubted)
+    await Identity(issuer="https://other.example", subject="mallory", user_id=sam.id, provider="gone").insert()
+    await signed_in(api, browser, rogue)
+    after = await User.get(sam.id)
+    assert after is not None
+    assert after.owner_proved
+    assert (after.password_hash == "", await Identity.count()) == (doubted, 1 if doubted else 2)
+    assert (await sign_in(api, sam)).response.status_code == (401 if doubted else 200)
+
+
+async def test_a_doubt_without_a_password_costs_nothing(
+    accounts: Accounts, api: httpx.AsyncClient, browser: Browser, rogue: Rogue
+) -> None:
+    sam = await a_user("Sam", verified=True, password_doubted=True, password_hash="").insert()
+    await Identity(issuer="https://other.example", subject="sam", user_id=sam.id, provider="gone").insert()
+    await signed_in(api, browser, rogue)
+    assert await Identity.count() == 2
+
+
+async def test_a_code_from_before_a_take_over_signs_nobody_in(
+    accounts: Accounts, api: httpx.AsyncClient, browser: Browser, rogue: Rogue
+) -> None:
+    sam = await a_person(accounts, "Sam", verified=True, password_doubted=True)
+    await Identity(issuer=rogue.issuer, subject="sam-at-rogue", user_id=sam.id, provider="rogue").insert()
+    address = await arrive(browser, rogue)
+    await in_transaction(lambda session: take_over(sam, {}, session))
+    assert refusal(await exchange(api, address, "rogue")) == (401, "oidc_code_refused")
 
 
 async def test_an_address_that_the_provider_gave_to_somebody_else_brings_no_account_along(

@@ -48,7 +48,7 @@ async def school(strict: Litestar) -> AsyncGenerator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def admin(accounts: Accounts, client: httpx.AsyncClient, held_clock: HeldClock) -> User:
-    return await a_person(accounts, "Ada", role=Role.ADMIN)
+    return await a_person(accounts, "Ada", role=Role.ADMIN, verified=True)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ async def test_it_cannot_be_given_up_but_be_replaced(
 
 
 async def test_others_need_none(school: httpx.AsyncClient, accounts: Accounts, held_clock: HeldClock) -> None:
-    ivy = await sign_in(school, await a_person(accounts, "Ivy", role=Role.INSTRUCTOR))
+    ivy = await sign_in(school, await a_person(accounts, "Ivy", role=Role.INSTRUCTOR, verified=True))
     assert "second_factor_required" not in ivy.body
     assert await state(school, ivy) == (False, 0, False)
     assert (await school.get("/enrollments", headers=ivy.header)).status_code == 200
@@ -169,7 +169,7 @@ async def test_others_need_none(school: httpx.AsyncClient, accounts: Accounts, h
 async def test_who_becomes_one_of_them_sets_it_up_first(
     school: httpx.AsyncClient, accounts: Accounts, held_clock: HeldClock
 ) -> None:
-    ivy = await a_person(accounts, "Ivy", role=Role.INSTRUCTOR)
+    ivy = await a_person(accounts, "Ivy", role=Role.INSTRUCTOR, verified=True)
     signed = await sign_in(school, ivy)
     assert await change_role(ivy.id, Role.ADMIN)
     again = await refresh(school, signed.refresh_token)

@@ -157,7 +157,7 @@ async def test_what_changed_meanwhile_ends_the_challenge(
 async def test_another_persons_code_does_not_count(
     client: httpx.AsyncClient, accounts: Accounts, person: User, app_of_sam: App
 ) -> None:
-    stella = await a_person(accounts, "Stella")
+    stella = await a_person(accounts, "Stella", verified=True)
     apps = await enrol(client, await sign_in(client, stella))
     token = await challenge(client, person)
     assert refusal((await finish(client, token, apps[0].code(1))).response) == WRONG
@@ -199,7 +199,7 @@ async def test_of_twenty_same_recovery_codes_at_once_one_signs_in(
 async def test_a_wrong_password_looks_and_costs_the_same_as_everybodys(
     client: httpx.AsyncClient, accounts: Accounts, person: User, app_of_sam: App, commands: Commands, bcrypts: Bcrypts
 ) -> None:
-    plain = await a_person(accounts, "Stella")
+    plain = await a_person(accounts, "Stella", verified=True)
     seen: list[Any] = []
     for one in (person, plain):
         commands.seen.clear()
