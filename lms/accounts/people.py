@@ -186,7 +186,9 @@ async def count_session(user: User, session: Session) -> int:
     Raises `BadCredentials` where the account was closed or changed since `user` was read. Whoever does that at the same
     time writes the same document, so that one of the two is made again after the other.
     """
-    same = {"_id": user.id, "active": True, "password_rev": user.password_rev, "auth_epoch": user.auth_epoch}
+    # An account that was stored before passwords were counted has none of them counted.
+    passwords = {"$in": [0, None]} if user.password_rev == 0 else user.password_rev
+    same = {"_id": user.id, "active": True, "password_rev": passwords, "auth_epoch": user.auth_epoch}
     raw = await User.get_pymongo_collection().find_one_and_update(
         same,
         {"$inc": {"sessions_made": 1}},

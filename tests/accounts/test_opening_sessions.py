@@ -95,6 +95,14 @@ async def test_a_sign_in_that_began_before_a_change_opens_nothing(accounts: Acco
     assert await SignIn.count() == 0
 
 
+async def test_whoever_was_stored_before_passwords_were_counted_signs_in(
+    client: httpx.AsyncClient, person: User, database: Database
+) -> None:
+    uncounted = {"password_rev": "", "sessions_made": ""}
+    await database["users"].update_one({"_id": person.id}, {"$unset": uncounted})
+    assert await me(client, await sign_in(client, person)) == 200
+
+
 async def test_a_sign_in_that_meets_a_deactivation_does_not_come_back_with_the_account(
     accounts: Accounts, person: User
 ) -> None:
