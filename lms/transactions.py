@@ -10,7 +10,7 @@ import pymongo
 from pymongo import AsyncMongoClient, ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 T = TypeVar("T")
 Session = AsyncClientSession
@@ -71,6 +71,15 @@ async def in_transaction(work: Work[T], *, seconds: float | None = None) -> T:
             # Whoever met would meet again if all of them waited equally long.
             await asyncio.sleep(pause * random.random())  # noqa: S311 - no secret
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+async def settled(write: Work[T]) -> T:
+    """As `in_transaction`, for a first row that two may store at once: whoever loses finds the other one's there."""
+    try:
+        return await in_transaction(write)
+    except DuplicateKeyError:
+        # Two first ones for one address met; the row of the other one is there now.
+        return await in_transaction(write)
 
 
 async def next_number(sequence: str, key: object, session: Session) -> int:

@@ -42,7 +42,7 @@ ORDER = (
     *("health", "metrics_route", "openapi_examples", "openapi_errors", "openapi_headers", "openapi", "docs"),
     # What a feature does: later, as a read, in order, and where it is reached.
     *("audit", "chain", "jobs", "relay", "queries", "tasks", "reports"),
-    *("attempts", "delivery", "people", "registering", "challenges", "linking", "asking", "service", "proving"),
+    *("attempts", "delivery", "people", "registering", "challenges", "linking", "service", "asking", "proving"),
     *("listing", "controller"),
     # Courses as code.
     *("faults", "files", "yaml_lines", "front_matter", "summary", "source", "checking", "fields", "plan"),

@@ -1,11 +1,8 @@
 """Asking for a link by mail, which anybody may do who knows an address."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
-
-from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import User
 from lms.accounts.rules import normal_email
@@ -17,7 +14,7 @@ from lms.recovery.documents import MailedLink, Purpose
 from lms.recovery.rules import link_id
 from lms.recovery.tasks import send_password_reset_email, send_verification_email
 from lms.tokens import digest_of, mail_token, new_nonce
-from lms.transactions import Session, in_transaction
+from lms.transactions import Session, settled
 
 T = TypeVar("T")
 
@@ -70,11 +67,3 @@ async def _send_link(accounts: Accounts, asked: Asked, address: str, who: dict[s
         await Event.emit(session, asked.event, [asked.job], user_id=str(link.user_id), nonce=nonce)
 
     await settled(write)
-
-
-async def settled(write: Callable[[Session], Awaitable[T]]) -> T:
-    try:
-        return await in_transaction(write)
-    except DuplicateKeyError:
-        # Two first ones for one address met; the row of the other one is there now.
-        return await in_transaction(write)

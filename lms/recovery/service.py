@@ -20,7 +20,6 @@ from lms.clock import utc_now
 from lms.errors import Unauthenticated
 from lms.folding import search_words
 from lms.outbox.documents import Event
-from lms.recovery.asking import settled
 from lms.recovery.documents import MailedLink, Purpose
 from lms.recovery.rules import (
     AddressTaken,
@@ -42,7 +41,7 @@ from lms.recovery.tasks import (
     send_password_changed_email,
 )
 from lms.tokens import digest_of, mail_token, new_nonce
-from lms.transactions import Session, in_transaction
+from lms.transactions import Session, in_transaction, settled
 
 T = TypeVar("T")
 

@@ -150,7 +150,7 @@ async def test_me_is_the_signed_in_person_without_what_is_secret(client_for: Cli
         "email": "stella@school.example",
         "full_name": "Stella Okafor",
         "role": "student",
-        "verified": False,
+        "verified": True,
         "locale": "en",
         "time_zone": "UTC",
         "created_at": f"{created:%Y-%m-%dT%H:%M:%S}.{created.microsecond // 1000:03}Z",
