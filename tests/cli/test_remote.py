@@ -64,7 +64,7 @@ async def elsewhere(
     app: Litestar, mongodb_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Elsewhere]:
     async with a_system(tmp_path_factory.mktemp("elsewhere"), mongodb_url, redis_url) as (system, database):
-        ivy = a_user("Ivy", Role.INSTRUCTOR)
+        ivy = a_user("Ivy", Role.INSTRUCTOR, verified=True)
         course = a_course(ivy.id)
         await store(database, ivy, course)
         there = Elsewhere(system, database, await system.start("serve"), ivy, course, "")
