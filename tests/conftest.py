@@ -5,7 +5,9 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import httpx
 import hypothesis
@@ -20,6 +22,7 @@ from lms.accounts.service import Accounts
 from lms.app import create_app
 from lms.courses.documents import Course
 from lms.database import DOCUMENTS, bind, connect
+from lms.database import open_client as open_mongodb
 from lms.keys import new_seed
 from lms.migrations import migrate
 from lms.settings import Settings, load_settings
@@ -120,6 +123,21 @@ async def database(app: Litestar) -> AsyncDatabase[dict[str, Any]]:
             await found[name].delete_many({})
     _commands.seen.clear()
     return found
+
+
+@pytest.fixture
+async def without_mongodb(
+    database: AsyncDatabase[dict[str, Any]], redis_url: str, tmp_path: Path
+) -> AsyncGenerator[None]:
+    """The documents look for a server where there is none: at a Unix socket, since the driver, when it is closed while
+    it connects, leaves a TCP socket open."""
+    url = f"mongodb://{quote(str(tmp_path / 'mongodb.sock'), safe='')}"
+    away = settings_for(url, redis_url, LMS_MONGODB_TIMEOUT_SECONDS="0.5")
+    client = open_mongodb(away)
+    await bind(client[away.mongodb_database])
+    yield
+    await bind(database)
+    await client.close()
 
 
 @pytest.fixture

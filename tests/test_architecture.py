@@ -14,11 +14,24 @@ ROOT = Path(__file__).parents[1]
 # the command line is one kind. A new kind needs a place here, on purpose.
 ORDER = (
     # The ground, which knows nothing of ours but the version.
-    *("lms", "clock", "ids", "keys", "slugs", "numbers", "processes", "redaction", "redis_client", "letter", "letters"),
+    *(
+        "lms",
+        "clock",
+        "ids",
+        "keys",
+        "slugs",
+        "numbers",
+        "processes",
+        "redaction",
+        "redis_client",
+        "sealing",
+        "letter",
+        "letters",
+    ),
     *("errors", "setting_types", "settings", "settings_table", "together", "transactions", "sequence"),
     *("origin", "folding"),
     # What runs beneath every feature.
-    *("logs", "metrics", "tokens", "passwords", "codes", "sealing", "mail", "embedded", "migrations"),
+    *("logs", "metrics", "tokens", "passwords", "codes", "secrets", "mail", "embedded", "migrations"),
     # What a feature stores, decides and shows.
     *("documents", "rules", "addresses", "merging", "schemas", "page", "pdf"),
     # Others who are asked while a request waits.

@@ -1,13 +1,7 @@
-from collections.abc import AsyncGenerator
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
-
 import httpx
 import pytest
 from litestar import Litestar, get
 from litestar.di import Provide
-from pymongo.asynchronous.database import AsyncDatabase
 
 from lms.accounts.documents import SignIn, User
 from lms.accounts.service import Accounts
@@ -15,13 +9,12 @@ from lms.api_keys.verdicts import KeyVerdicts
 from lms.auth import Authentication, CurrentUser, provide_user
 from lms.clock import utc_now
 from lms.courses.documents import Course, CourseStatus
-from lms.database import bind, open_client
 from lms.ids import new_id
 from lms.keys import new_seed
 from lms.tokens import KeyRing
 from lms.web.problems import render_problem
 from tests.build import a_course
-from tests.conftest import ClientFor, HeldClock, settings_for, token_for
+from tests.conftest import ClientFor, HeldClock, token_for
 from tests.conftest import open_client as open_http
 
 INVALID = 'Bearer error="invalid_token"'
@@ -209,21 +202,6 @@ async def test_a_token_that_was_good_before_ends_at_its_time(
     held_clock.advance(seconds=1)
     late = await client.get("/users/me", headers=headers)
     assert (outcome(late), challenge(late)) == ((401, "unauthenticated"), [INVALID])
-
-
-@pytest.fixture
-async def without_mongodb(
-    database: AsyncDatabase[dict[str, Any]], redis_url: str, tmp_path: Path
-) -> AsyncGenerator[None]:
-    """The documents look for a server where there is none: at a Unix socket, since the driver, when it is closed while
-    it connects, leaves a TCP socket open."""
-    url = f"mongodb://{quote(str(tmp_path / 'mongodb.sock'), safe='')}"
-    away = settings_for(url, redis_url, LMS_MONGODB_TIMEOUT_SECONDS="0.5")
-    client = open_client(away)
-    await bind(client[away.mongodb_database])
-    yield
-    await bind(database)
-    await client.close()
 
 
 @pytest.fixture

@@ -24,9 +24,13 @@ T = TypeVar("T", bound=Output)
 AnyRequest = Request[Any, Any, Any]
 
 
-def cookie_name(settings: Settings) -> str:
+def host_only(settings: Settings, name: str) -> str:
     """The prefix keeps other hosts of the site from planting one (RFC 6265bis 4.1.3.2); it needs https."""
-    return f"__Host-{PLAIN_NAME}" if settings.has_https else PLAIN_NAME
+    return f"__Host-{name}" if settings.has_https else name
+
+
+def cookie_name(settings: Settings) -> str:
+    return host_only(settings, PLAIN_NAME)
 
 
 def kept_token(request: AnyRequest, settings: Settings) -> str | None:

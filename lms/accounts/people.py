@@ -156,20 +156,23 @@ async def _record_changes(before: User, new: Mapping[str, Any], by: UUID | Other
         await record(session, Act.PROFILE_CHANGED, actor=by, target=target, private=told, facts=fields)
 
 
+async def change_user(user_id: UUID, change: dict[str, Any], session: Session) -> User:
+    raw = await User.get_pymongo_collection().find_one_and_update(
+        {"_id": user_id}, change, return_document=ReturnDocument.AFTER, session=session
+    )
+    return User.model_validate(raw)
+
+
 async def take_over(user: User, values: Mapping[str, Any], session: Session) -> tuple[User, list[UUID]]:
     """Give an account to the owner of its address, whom nobody knows to have set it up: with `values`, and without
     anything that lets in, or locks out by, whoever did. Returns the ended sessions, for `Accounts.forget`.
     """
     owned = {"verified": True, "password_doubted": False, "totp": None, "pending_totp": None, "code_tries": None}
-    raw = await User.get_pymongo_collection().find_one_and_update(
-        {"_id": user.id},
-        {"$set": {**values, **owned}, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}},
-        return_document=ReturnDocument.AFTER,
-        session=session,
-    )
+    change = {"$set": {**values, **owned}, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}}
+    changed = await change_user(user.id, change, session)
     await ApiKey.revoke({"owner_id": user.id}, session)
     await Identity.get_pymongo_collection().delete_many({"user_id": user.id}, session=session)
-    return User.model_validate(raw), await end_sessions({"user_id": user.id}, session)
+    return changed, await end_sessions({"user_id": user.id}, session)
 
 
 async def end_sessions(which: Mapping[str, Any], session: Session | None = None) -> list[UUID]:

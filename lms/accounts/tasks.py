@@ -1,5 +1,7 @@
 """Mails that follow a sign-up."""
 
+from collections.abc import Callable
+
 from lms import letters
 from lms.accounts.documents import User
 from lms.letters import Letter
@@ -36,11 +38,18 @@ async def send_already_registered_email(event: Event, context: JobContext) -> No
     if event.data.get("unmailed"):
         # Its owner has had as many mails in the last hour as anybody may cause.
         return
+
+    def compose(user: User, settings: Settings) -> Letter:
+        return letters.already_registered(user.full_name, settings.school_name, settings.links_to)
+
+    await deliver_to_owner(event, context, compose)
+
+
+async def deliver_to_owner(event: Event, context: JobContext, compose: Callable[[User, Settings], Letter]) -> None:
+    """A letter to the person of the event's `user_id`; nobody is written to who is gone meanwhile."""
     user = await User.get(event.subject("user_id"))
     if user is not None:
-        settings = context.settings
-        letter = letters.already_registered(user.full_name, settings.school_name, settings.links_to)
-        await deliver(letter, user.email, event, context)
+        await deliver(compose(user, context.settings), user.email, event, context)
 
 
 async def deliver(letter: Letter, to: str, event: Event, context: JobContext) -> None:

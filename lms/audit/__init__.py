@@ -14,11 +14,10 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from lms import sealing
 from lms.audit.documents import Act, AuditKey
 from lms.clock import utc_now
 from lms.origin import origin
@@ -27,7 +26,6 @@ from lms.transactions import Session
 
 APPEND_JOB = "append_to_audit"
 KEY_BYTES = 32
-NONCE_BYTES = 12
 
 Facts = Mapping[str, str | int | bool]
 Other = Literal["operator", "system", "nobody"]
@@ -101,15 +99,10 @@ async def drop_key(person: UUID, session: Session) -> None:
 
 
 def seal(key: bytes, about: Mapping[str, str]) -> bytes:
-    """AES-256-GCM, the nonce in front."""
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, msgspec.json.encode(about), None)
+    return sealing.seal(key, msgspec.json.encode(about))
 
 
 def unseal(key: bytes, sealed: bytes) -> dict[str, str] | None:
     """None where it was sealed with another key."""
-    try:
-        opened = AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
-    except InvalidTag:
-        return None
-    return msgspec.json.decode(opened, type=dict[str, str])
+    opened = sealing.unseal(key, sealed)
+    return None if opened is None else msgspec.json.decode(opened, type=dict[str, str])

@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Redirect
 
-from lms.accounts.delivery import answer_tokens, check_delivery
+from lms.accounts.delivery import answer_tokens, check_delivery, host_only
 from lms.accounts.rules import OriginRefused
 from lms.accounts.schemas import CodeAsked, Tokens
 from lms.accounts.service import Accounts
@@ -157,12 +157,7 @@ class IdentityController(Controller):
 
 
 def _cookie_name(settings: Settings) -> str:
-    """With the prefix no other host of the school's domain can set it; browsers take that over TLS only."""
-    return "__Host-lms_oidc" if _is_secure(settings) else "lms_oidc"
-
-
-def _is_secure(settings: Settings) -> bool:
-    return settings.public_url.startswith("https://")
+    return host_only(settings, "lms_oidc")
 
 
 def _cookie(settings: Settings, value: str) -> Cookie:
@@ -172,7 +167,7 @@ def _cookie(settings: Settings, value: str) -> Cookie:
         value=value,
         max_age=COOKIE_SECONDS,
         path="/",
-        secure=_is_secure(settings),
+        secure=settings.has_https,
         httponly=True,
         samesite="lax",
     )

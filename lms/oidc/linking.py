@@ -4,11 +4,10 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import User
-from lms.accounts.people import take_over
+from lms.accounts.people import change_user, take_over
 from lms.accounts.rules import normal_email
 from lms.accounts.schemas import EmailText, FullName
 from lms.audit import record
@@ -63,7 +62,7 @@ class Arrival:
             user = await self._take_over(user, session)
         else:
             # So that it meets whoever changes the account at the same time.
-            user = await _change(user, {"$inc": {"rev": 1}}, session)
+            user = await change_user(user.id, {"$inc": {"rev": 1}}, session)
         await self._store(user, how, session)
         return user
 
@@ -120,10 +119,3 @@ def _is(value: str, kind: Any) -> bool:
     except msgspec.ValidationError:
         return False
     return True
-
-
-async def _change(user: User, change: dict[str, Any], session: Session) -> User:
-    raw = await User.get_pymongo_collection().find_one_and_update(
-        {"_id": user.id}, change, return_document=ReturnDocument.AFTER, session=session
-    )
-    return User.model_validate(raw)

@@ -2,7 +2,8 @@
 
 from lms import letters
 from lms.accounts.documents import User
-from lms.accounts.tasks import MAIL_RETRY, deliver
+from lms.accounts.tasks import MAIL_RETRY, deliver_to_owner
+from lms.letters import Letter
 from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, job
 from lms.settings import Settings
@@ -11,24 +12,22 @@ from lms.settings import Settings
 @job("send_provider_welcome_email", retry=MAIL_RETRY)
 async def send_provider_welcome_email(event: Event, context: JobContext) -> None:
     """To who signed up by signing in at a provider."""
-    user = await User.get(event.subject("user_id"))
-    if user is not None:
-        settings = context.settings
+
+    def compose(user: User, settings: Settings) -> Letter:
         title = _title_of(event, settings)
-        letter = letters.welcome_from(user.full_name, settings.school_name, title, settings.links_to)
-        await deliver(letter, user.email, event, context)
+        return letters.welcome_from(user.full_name, settings.school_name, title, settings.links_to)
+
+    await deliver_to_owner(event, context, compose)
 
 
 @job("send_identity_linked_email", retry=MAIL_RETRY)
 async def send_identity_linked_email(event: Event, context: JobContext) -> None:
-    user = await User.get(event.subject("user_id"))
-    if user is not None:
-        settings = context.settings
+    def compose(user: User, settings: Settings) -> Letter:
         title, taken_over = _title_of(event, settings), bool(event.data.get("taken_over"))
-        letter = letters.identity_linked(
-            user.full_name, settings.school_name, title, settings.links_to, taken_over=taken_over
-        )
-        await deliver(letter, user.email, event, context)
+        school = settings.school_name
+        return letters.identity_linked(user.full_name, school, title, settings.links_to, taken_over=taken_over)
+
+    await deliver_to_owner(event, context, compose)
 
 
 def _title_of(event: Event, settings: Settings) -> str:

@@ -5,11 +5,10 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from lms.accounts.documents import SignIn, User
-from lms.accounts.people import end_sessions, hash_new_password, keep_session, take_over
+from lms.accounts.people import change_user, end_sessions, hash_new_password, keep_session, take_over
 from lms.accounts.rules import normal_email
 from lms.accounts.schemas import Tokens
 from lms.accounts.service import Accounts
@@ -191,7 +190,7 @@ async def confirm_email_change(caller: Caller | None, token: str) -> EmailChange
             return EmailChangeState(status="waiting")
         search = search_words(link.email, user.full_name)
         changed = {"email": link.email, "verified": True, "password_doubted": outside, "search": search}
-        await _change_user(link.user_id, {"$set": changed, "$inc": {"rev": 1}}, session)
+        await change_user(link.user_id, {"$set": changed, "$inc": {"rev": 1}}, session)
         told = {link.user_id: {"email": link.email}}
         await record(session, Act.EMAIL_CHANGED, actor="nobody", target=link.user_id, private=told)
         await Event.emit(session, "user.email_changed", [send_email_changed_email.name], user_id=str(link.user_id))
@@ -236,7 +235,7 @@ async def _confirmed_by_all_factors(accounts: Accounts, caller: Caller, password
 async def _set_password(user: User, values: dict[str, Any], session: Session, *, is_told: bool = True) -> User:
     """Ends whatever was made under the password before, and tells its owner by mail."""
     change = {"$set": values, "$inc": {"password_rev": 1, "auth_epoch": 1, "rev": 1}}
-    changed = await _change_user(user.id, change, session)
+    changed = await change_user(user.id, change, session)
     if is_told:
         await _tell_of_password(user, session)
     return changed
@@ -244,10 +243,3 @@ async def _set_password(user: User, values: dict[str, Any], session: Session, *,
 
 async def _tell_of_password(user: User, session: Session) -> None:
     await Event.emit(session, "user.password_changed", [send_password_changed_email.name], user_id=str(user.id))
-
-
-async def _change_user(user_id: UUID, change: dict[str, Any], session: Session) -> User:
-    raw = await User.get_pymongo_collection().find_one_and_update(
-        {"_id": user_id}, change, return_document=ReturnDocument.AFTER, session=session
-    )
-    return User.model_validate(raw)

@@ -2,10 +2,12 @@
 
 from lms import letters
 from lms.accounts.documents import User
-from lms.accounts.tasks import MAIL_RETRY, deliver
+from lms.accounts.tasks import MAIL_RETRY, deliver, deliver_to_owner
+from lms.letters import Letter
 from lms.outbox.documents import Event
 from lms.outbox.jobs import JobContext, job
 from lms.recovery.documents import MailedLink, Purpose
+from lms.settings import Settings
 from lms.tokens import mail_token
 
 OLD, NEW = "change_email.old", "change_email.new"
@@ -36,11 +38,10 @@ async def send_password_reset_email(event: Event, context: JobContext) -> None:
 
 @job("send_password_changed_email", retry=MAIL_RETRY)
 async def send_password_changed_email(event: Event, context: JobContext) -> None:
-    user = await User.get(event.subject("user_id"))
-    if user is not None:
-        settings = context.settings
-        letter = letters.password_changed(user.full_name, settings.school_name, settings.links_to)
-        await deliver(letter, user.email, event, context)
+    def compose(user: User, settings: Settings) -> Letter:
+        return letters.password_changed(user.full_name, settings.school_name, settings.links_to)
+
+    await deliver_to_owner(event, context, compose)
 
 
 @job("send_email_change_approval", retry=MAIL_RETRY)
@@ -74,11 +75,10 @@ async def send_email_change_confirmation(event: Event, context: JobContext) -> N
 
 @job("send_email_changed_email", retry=MAIL_RETRY)
 async def send_email_changed_email(event: Event, context: JobContext) -> None:
-    user = await User.get(event.subject("user_id"))
-    if user is not None:
-        settings = context.settings
-        letter = letters.email_changed(user.full_name, settings.school_name, settings.links_to)
-        await deliver(letter, user.email, event, context)
+    def compose(user: User, settings: Settings) -> Letter:
+        return letters.email_changed(user.full_name, settings.school_name, settings.links_to)
+
+    await deliver_to_owner(event, context, compose)
 
 
 async def _still_wanted(purpose: Purpose, token: str, event: Event) -> tuple[MailedLink | None, User | None]:

@@ -38,7 +38,7 @@ from lms.second_factor.rules import (
     counts_for,
 )
 from lms.second_factor.schemas import Proof, Proved, SignInCode
-from lms.second_factor.sealing import unseal
+from lms.second_factor.secrets import unseal
 from lms.second_factor.tasks import send_recovery_code_used_email, send_wrong_codes_email
 from lms.tokens import digest_of
 from lms.transactions import Session, in_transaction

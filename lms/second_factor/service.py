@@ -40,7 +40,7 @@ from lms.second_factor.rules import (
     given,
 )
 from lms.second_factor.schemas import FreshRecoveryCodes, SecondFactorOn, SecondFactorState, TotpSecret
-from lms.second_factor.sealing import seal, unseal
+from lms.second_factor.secrets import seal, unseal
 from lms.second_factor.tasks import send_second_factor_off_email, send_second_factor_on_email
 from lms.tokens import digest_of
 from lms.transactions import Session, in_transaction

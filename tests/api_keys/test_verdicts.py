@@ -1,9 +1,7 @@
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,14 +19,13 @@ from lms.api_keys.verdicts import KeyVerdicts
 from lms.app import create_app
 from lms.clock import utc_now
 from lms.courses.documents import Course
-from lms.database import bind, open_client
 from lms.ids import new_id
 from lms.settings import Settings
 from tests.accounts.people import refusal
 from tests.accounts.test_verdicts import Hands
 from tests.api_keys.keys import a_key, bearer
 from tests.commands import Commands
-from tests.conftest import HeldClock, running, settings_for
+from tests.conftest import HeldClock, running
 from tests.conftest import open_client as open_http
 
 INVALID = 'Bearer error="invalid_token"'
@@ -240,18 +237,6 @@ async def test_a_key_comes_as_a_bearers(client: httpx.AsyncClient, ivy: User, sc
     _, text = await a_key(ivy, Scope.PROFILE_READ)
     response = await client.get("/users/me", headers={"Authorization": f"{scheme} {text}".strip(), "X-Api-Key": text})
     assert response.status_code == 401
-
-
-@pytest.fixture
-async def without_mongodb(database: Database, redis_url: str, tmp_path: Path) -> AsyncGenerator[None]:
-    """See the same in `tests/test_auth.py`."""
-    url = f"mongodb://{quote(str(tmp_path / 'mongodb.sock'), safe='')}"
-    away = settings_for(url, redis_url, LMS_MONGODB_TIMEOUT_SECONDS="0.5")
-    client = open_client(away)
-    await bind(client[away.mongodb_database])
-    yield
-    await bind(database)
-    await client.close()
 
 
 @pytest.fixture

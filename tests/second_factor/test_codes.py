@@ -16,7 +16,7 @@ from lms.second_factor.codes import (
     provisioning_uri,
     step_at,
 )
-from lms.second_factor.sealing import seal, unseal
+from lms.second_factor.secrets import seal, unseal
 from tests.conftest import settings_for
 
 pytestmark = pytest.mark.quick
